@@ -1,0 +1,1 @@
+"""Late fusion: rules on finished answers."""
