@@ -12,13 +12,19 @@ _EXPORTS = {
     "NotVerifiedError": "_exceptions",
     "FaultWarning": "_exceptions",
     "as_panel": "panel",
-    "panel_errors": "panel",
-    "stack_specialists": "panel",
+    "as_errors": "errors",
+    "as_labels": "labels",
+    "encode_labels": "labels",
+    "panel_errors": "errors",
+    "stack_specialists": "alignment",
 }
-__all__ = sorted(_EXPORTS)  # noqa: PLE0605
+__all__ = sorted(_EXPORTS)
 
 __getattr__, __dir__ = attach(__name__, _EXPORTS)
 
 if TYPE_CHECKING:
     from theory._exceptions import BudgetError, FaultWarning, NotVerifiedError, PanelError
-    from theory.panel import as_panel, panel_errors, stack_specialists
+    from theory.alignment import stack_specialists
+    from theory.errors import as_errors, panel_errors
+    from theory.labels import as_labels, encode_labels
+    from theory.panel import as_panel
