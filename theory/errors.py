@@ -68,7 +68,8 @@ def as_errors(
     values = np.asarray(as_float(values), dtype=np.float64)
     if values.ndim not in (2, 3):
         raise PanelError(
-            f"errors need the axes (sample, specialist) or (sample, specialist, output); got shape {values.shape}."
+            "errors need the axes (sample, specialist) or (sample, specialist, output); got shape "
+            f"{values.shape}."
         )
     if 0 in values.shape:
         raise PanelError(f"errors hold no sample, specialist or output: shape {values.shape}.")

@@ -58,7 +58,8 @@ def as_labels(labels: Any) -> tuple[NDArray[np.int64], tuple[str, ...]]:
         values = whole
     if values.dtype.kind not in "iubf":
         raise PanelError(
-            f"labels must be integer codes; got dtype {values.dtype}. encode_labels(labels, y) turns words into codes."
+            f"labels must be integer codes; got dtype {values.dtype}. "
+            "encode_labels(labels, y) turns words into codes."
         )
     codes = values.astype(np.int64)
     if codes.size and codes.min() < -1:
@@ -119,7 +120,8 @@ def encode_labels(
     gone_y = _is_missing(truth)
     if gone_y.any():
         raise PanelError(
-            f"y holds {int(gone_y.sum())} missing values (first: sample {int(gone_y.argmax())}). Drop those samples."
+            f"y holds {int(gone_y.sum())} missing values (first: sample {int(gone_y.argmax())}). "
+            "Drop those samples."
         )
     gone = _is_missing(said)
     everything = np.concatenate([np.asarray(said[~gone]).ravel().astype(object), truth.astype(object)])

@@ -133,8 +133,8 @@ def as_panel(obj: Any, *, dims: tuple[str, str] | None = None) -> tuple[FloatArr
     values = as_float(values)
     if values.ndim < 2:
         raise PanelError(
-            f"a panel needs the axes (..., specialist, output); got shape {values.shape}. Stack the answers to "
-            "(sample, specialist, output): panel[:, :, None] for one number per specialist, or "
+            f"a panel needs the axes (..., specialist, output); got shape {values.shape}. Stack the answers "
+            "to (sample, specialist, output): panel[:, :, None] for one number per specialist, or "
             "stack_specialists([first, second, ...])."
         )
     if values.shape[-2] == 0 or values.shape[-1] == 0:
