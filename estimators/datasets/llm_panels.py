@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 _LICENCE = (
-    "answers: Apache License 2.0 (changed: parsed, coded, counted, selected); gold codes: {gold}. Produced by "
-    "third parties' models, whose own terms may restrict training on outputs: use for analysis and tests. "
+    "answers: Apache License 2.0 (changed: parsed, coded, counted, selected); gold codes: {gold}. Produced "
+    "by third parties' models, whose own terms may restrict training on outputs: use for analysis and tests. "
     "Texts: LICENSES.txt"
 )
 _ZEROEVAL = "WildEval/ZeroEval, result_dirs/{folder}, commit 8c1485edf12c6efb5f69135a562927c5ad484059"
@@ -196,9 +196,9 @@ def _locate(name: str, path: str | PathLike[str] | None) -> Path:
             )
     elif not file.is_file():
         raise FileNotFoundError(
-            f"the panel {name!r} is not installed: the wheel leaves out the answers of third parties' models, "
-            f"whose terms differ from the library's. Take {name}.npz from the repository of consilience "
-            f"(folder estimators/datasets/data/llm_panels) and call load_llm_panel({name!r}, path=FOLDER)."
+            f"the panel {name!r} is not installed: the wheel leaves out the answers of third parties' "
+            f"models, whose terms differ from the library's. Take {name}.npz from the repository of "
+            f"consilience (folder estimators/datasets/data/llm_panels) and call load_llm_panel({name!r}, path=FOLDER)."
         )
     return file
 
