@@ -17,6 +17,28 @@ _EXPORTS = {
     "encode_labels": "labels",
     "panel_errors": "errors",
     "stack_specialists": "alignment",
+    "ErrorMatrix": "correlation",
+    "error_covariance": "correlation",
+    "error_correlation": "correlation",
+    "price": "pricing.price",
+    "Baseline": "pricing.mean_game",
+    "Prices": "pricing.result",
+    "Clones": "pricing.clones",
+    "find_clones": "pricing.clones",
+    "Newcomer": "variance",
+    "VarianceReport": "variance",
+    "ensemble_variance": "variance",
+    "newcomer_helps": "variance",
+    "panel_beta": "variance",
+    "variance_curve": "variance",
+    "Ambiguity": "diversity",
+    "EffectiveNumber": "diversity",
+    "ambiguity": "diversity",
+    "effective_number": "diversity",
+    "SimulatedAnswers": "simulate",
+    "SimulatedPanel": "simulate",
+    "correlated_panel": "simulate",
+    "difficulty_panel": "simulate",
 }
 __all__ = sorted(_EXPORTS)
 
@@ -25,6 +47,21 @@ __getattr__, __dir__ = attach(__name__, _EXPORTS)
 if TYPE_CHECKING:
     from theory._exceptions import BudgetError, FaultWarning, NotVerifiedError, PanelError
     from theory.alignment import stack_specialists
+    from theory.correlation import ErrorMatrix, error_correlation, error_covariance
+    from theory.diversity import Ambiguity, EffectiveNumber, ambiguity, effective_number
     from theory.errors import as_errors, panel_errors
     from theory.labels import as_labels, encode_labels
     from theory.panel import as_panel
+    from theory.pricing.clones import Clones, find_clones
+    from theory.pricing.mean_game import Baseline
+    from theory.pricing.price import price
+    from theory.pricing.result import Prices
+    from theory.simulate import SimulatedAnswers, SimulatedPanel, correlated_panel, difficulty_panel
+    from theory.variance import (
+        Newcomer,
+        VarianceReport,
+        ensemble_variance,
+        newcomer_helps,
+        panel_beta,
+        variance_curve,
+    )

@@ -1,0 +1,170 @@
+"""Near copies: finding them, and prices that copying cannot raise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from theory._exceptions import PanelError
+from theory._results import add_warnings, labelled
+from theory.correlation import error_correlation
+
+if TYPE_CHECKING:
+    import xarray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Clones:
+    """Specialists whose errors move together more than a threshold.
+
+    Attributes
+    ----------
+    labels : ndarray of int, shape (n_specialists,)
+        Cluster of every specialist, numbered by first appearance.
+    clusters : tuple of tuples of str
+        Names of the members of every cluster of two or more.
+    correlation, lower : ndarray of shape (n_specialists, n_specialists)
+        Error correlations and the lower ends of their intervals, which were compared with the threshold.
+    threshold : float
+        What counts as a copy.
+    names : tuple of str
+        Names of the specialists.
+    warnings : tuple of str
+        What a reader should know before using the clusters.
+    """
+
+    labels: Ints
+    clusters: tuple[tuple[str, ...], ...]
+    correlation: Floats
+    lower: Floats
+    threshold: float
+    names: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+    def to_xarray(self) -> xarray.Dataset:
+        """Return a Dataset with the dims specialist and specialist_."""
+        variables = {"cluster": self.labels, "correlation": self.correlation, "lower": self.lower}
+        return labelled(variables, self.names, {"threshold": self.threshold})
+
+    def summary(self) -> str:
+        """Return the clusters as text."""
+        lines = [f"{len(self.clusters)} clusters of copies above an error correlation of {self.threshold:g}"]
+        lines += ["  " + ", ".join(cluster) for cluster in self.clusters]
+        return add_warnings(lines, self.warnings)
+
+
+def find_clones(
+    errors: Any,
+    *,
+    threshold: float = 0.95,
+    ci: float = 0.95,
+    groups: ArrayLike | None = None,
+    missing: Literal["raise", "abstain", "complete"] = "raise",
+) -> Clones:
+    """Find groups of specialists whose errors are nearly the same.
+
+    Two specialists are linked when the interval of their error correlation lies above the
+    threshold; clusters are what links connect (single linkage).
+
+    Parameters
+    ----------
+    errors : array-like, DataFrame or DataArray
+        Shape (sample, specialist) or (sample, specialist, output).
+    threshold : float
+        Correlation above which two specialists count as copies, in (-1, 1).
+    ci : float
+        Level of the interval.
+    groups : array-like of shape (sample,), optional
+        Labels of samples that belong together.
+    missing : {"raise", "abstain", "complete"}
+        As in `error_correlation`.
+
+    Returns
+    -------
+    Clones
+        Its ``labels`` serve as ``clusters=`` of `price`.
+
+    Raises
+    ------
+    PanelError
+        If the threshold lies outside (-1, 1), or the errors cannot be used.
+
+    Notes
+    -----
+    A copier who adds enough noise stays below any threshold, and honest look-alikes are merged at a
+    low one: neither error can be removed, only traded. A specialist whose errors never vary has no
+    correlation and is linked to nobody.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> e = np.random.default_rng(0).normal(size=(200, 3))
+    >>> e[:, 2] = e[:, 0]
+    >>> find_clones(e).clusters
+    (('0', '2'),)
+    """
+    if not -1.0 < threshold < 1.0:
+        raise PanelError(f"threshold is a correlation between -1 and 1 (0.95 is usual); got {threshold!r}.")
+    result = error_correlation(errors, ci=ci, groups=groups, missing=missing)
+    assert result.ci is not None
+    lower = result.ci[0]
+    linked = np.nan_to_num(lower, nan=-np.inf) > threshold
+    labels = _connected(linked)
+    clusters = tuple(
+        tuple(result.names[i] for i in np.flatnonzero(labels == label))
+        for label in range(int(labels.max()) + 1)
+        if np.count_nonzero(labels == label) > 1
+    )
+    return Clones(labels, clusters, result.value, lower, float(threshold), result.names, result.warnings)
+
+
+def _connected(linked: NDArray[np.bool_]) -> Ints:
+    labels = np.full(len(linked), -1, dtype=np.int64)
+    count = 0
+    for start in range(len(linked)):
+        if labels[start] >= 0:
+            continue
+        labels[start] = count
+        queue = [start]
+        while queue:
+            for j in np.flatnonzero(linked[queue.pop()] & (labels < 0)):
+                labels[j] = count
+                queue.append(int(j))
+        count += 1
+    return labels
+
+
+def read_clusters(clusters: Any, n_specialists: int) -> Ints:
+    """Read cluster labels, one per specialist, as codes by first appearance."""
+    values = np.asarray(getattr(clusters, "labels", clusters))
+    if values.shape != (n_specialists,):
+        raise PanelError(
+            f"clusters must be one label per specialist ({n_specialists}); got shape {values.shape}. "
+            "find_clones(errors) makes them, or give the owner of every specialist."
+        )
+    _, first, codes = np.unique(values, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), dtype=np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    return np.asarray(rank[codes])
+
+
+def cluster_shares(codes: Ints) -> Floats:
+    """Matrix (cluster, specialist) that averages the members of every cluster."""
+    shares = (codes[None, :] == np.arange(int(codes.max()) + 1)[:, None]).astype(np.float64)
+    return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+
+
+def split_weights(codes: Ints, split: str) -> Floats:
+    """Matrix (cluster, specialist) that hands a cluster's price to its members."""
+    if split == "equal":
+        return cluster_shares(codes)
+    first = np.zeros((int(codes.max()) + 1, len(codes)))
+    for cluster in range(len(first)):
+        first[cluster, int(np.flatnonzero(codes == cluster)[0])] = 1.0
+    return first
