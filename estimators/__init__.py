@@ -13,6 +13,21 @@ except ImportError as error:
 check_siblings("estimators", __file__)
 
 _EXPORTS: dict[str, str] = {
+    "Arbiter": "stacking",
+    "CovarianceWeights": "weights",
+    "OneVsRestCalibration": "calibration",
+    "PanelAudit": "audit",
+    "RobustFusionClassifier": "ensemble",
+    "RobustFusionRegressor": "ensemble",
+    "SkillWeights": "weights",
+    "Specialist": "specialists",
+    "TemperatureScaling": "calibration",
+    "TopSpecialists": "weights",
+    "Views": "views",
+    "learned_fusion_names": "fusions",
+    "make_fusion": "ensemble",
+    "PanelTable": "readers",
+    "read_panel": "readers",
     "LLMPanel": "datasets.llm_panels",
     "SixViewDigits": "datasets.mfeat",
     "llm_panel_names": "datasets.llm_panels",
@@ -24,5 +39,14 @@ __all__ = sorted(_EXPORTS)
 __getattr__, __dir__ = attach(__name__, _EXPORTS)
 
 if TYPE_CHECKING:
+    from estimators.audit import PanelAudit
+    from estimators.calibration import OneVsRestCalibration, TemperatureScaling
     from estimators.datasets.llm_panels import LLMPanel, llm_panel_names, load_llm_panel
     from estimators.datasets.mfeat import SixViewDigits, load_mfeat
+    from estimators.ensemble import RobustFusionClassifier, RobustFusionRegressor, make_fusion
+    from estimators.fusions import learned_fusion_names
+    from estimators.readers import PanelTable, read_panel
+    from estimators.specialists import Specialist
+    from estimators.stacking import Arbiter
+    from estimators.views import Views
+    from estimators.weights import CovarianceWeights, SkillWeights, TopSpecialists

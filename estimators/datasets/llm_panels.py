@@ -198,7 +198,8 @@ def _locate(name: str, path: str | PathLike[str] | None) -> Path:
         raise FileNotFoundError(
             f"the panel {name!r} is not installed: the wheel leaves out the answers of third parties' "
             f"models, whose terms differ from the library's. Take {name}.npz from the repository of "
-            f"consilience (folder estimators/datasets/data/llm_panels) and call load_llm_panel({name!r}, path=FOLDER)."
+            f"consilience (folder estimators/datasets/data/llm_panels) and call "
+            f"load_llm_panel({name!r}, path=FOLDER)."
         )
     return file
 
