@@ -37,11 +37,10 @@ class Arrays:
 def read_npz(path: Path, *, answer: str | None, truth: str | None) -> Arrays:
     """Read a panel from an npz archive; pickled objects are refused."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise PanelError(
-                    f"{path.name} holds one bare array; save answers and truth with numpy.savez."
-                )
+        opened = np.load(path, allow_pickle=False)
+        if isinstance(opened, np.ndarray):
+            raise PanelError(f"{path.name} holds one bare array; save answers and truth with numpy.savez.")
+        with opened as archive:
             arrays = {name: archive[name] for name in archive.files}
     except PanelError:
         raise
@@ -80,6 +79,10 @@ def read_netcdf(
     try:
         with xr.open_dataset(path) as opened:
             dataset = opened.load()
+    except ImportError as error:
+        raise PanelError(
+            f"reading {path.name} needs h5netcdf and h5py: pip install 'consilience[report]'."
+        ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise PanelError(f"{path.name} cannot be read: {reason}") from error

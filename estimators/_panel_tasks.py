@@ -216,6 +216,8 @@ def _settle_cube(
         raise PanelError(
             f"{source}: task='labels' needs one answer per sample and specialist; got shape {cube.shape}."
         )
+    if task is None and not raw.is_array:
+        task = "probabilities"  # only columns of probabilities make a cube of a table
     if task is None:
         inside = np.isnan(panel) | ((panel >= 0) & (panel <= 1))
         probable = bool(inside.all()) and isinstance(truth, Column) and (truth.is_text or truth.is_whole())

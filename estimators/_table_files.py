@@ -12,7 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from estimators._columns import EMPTY_NUMBERS, Column, array_column, listing, text_column, words_column
+from estimators._columns import (
+    EMPTY_NUMBERS,
+    Column,
+    array_column,
+    factorize,
+    listing,
+    text_column,
+    words_column,
+)
 from theory._exceptions import PanelError
 
 # With more distinct texts in a block a column is no set of labels, and its dictionary saves nothing.
@@ -80,7 +88,7 @@ class TableFile:
             All of one length.
         """
         if not self.is_parquet and find_spec("pyarrow") is None:
-            columns = self._columns_by_pandas(wanted)
+            columns = self._columns_by_pandas(wanted, one_kind)
         else:
             columns = self._columns_by_arrow(wanted, one_kind)
         if not columns or not len(next(iter(columns.values())).values):
@@ -129,7 +137,7 @@ class TableFile:
             ),
         )
 
-    def _columns_by_pandas(self, wanted: Sequence[str]) -> dict[str, Column]:
+    def _columns_by_pandas(self, wanted: Sequence[str], one_kind: Sequence[str]) -> dict[str, Column]:
         import pandas as pd
 
         try:
@@ -139,7 +147,10 @@ class TableFile:
             )  # fmt: skip
         except (OSError, ValueError) as error:
             raise _unreadable(self.path, error) from error
-        return {name: words_column(frame.pop(name)) for name in wanted}
+        columns = {name: words_column(frame[name]) for name in wanted}
+        if any(columns[name].is_text for name in one_kind):
+            columns |= {name: text_column(*factorize(frame[name].to_numpy(object))) for name in one_kind}
+        return columns
 
 
 def _open_text(path: Path) -> io.TextIOBase:
