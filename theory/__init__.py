@@ -39,6 +39,15 @@ _EXPORTS = {
     "SimulatedPanel": "simulate",
     "correlated_panel": "simulate",
     "difficulty_panel": "simulate",
+    "WeightingVerdict": "weights",
+    "Weights": "weights",
+    "is_weighting_worth_it": "weights",
+    "min_variance_weights": "weights",
+    "bhattacharyya": "bounds.bhattacharyya",
+    "Bound": "bounds.result",
+    "certificate": "bounds.voting",
+    "vote_bounds": "bounds.voting",
+    "vote_error": "bounds.voting",
 }
 __all__ = sorted(_EXPORTS)
 
@@ -47,6 +56,9 @@ __getattr__, __dir__ = attach(__name__, _EXPORTS)
 if TYPE_CHECKING:
     from theory._exceptions import BudgetError, FaultWarning, NotVerifiedError, PanelError
     from theory.alignment import stack_specialists
+    from theory.bounds.bhattacharyya import bhattacharyya
+    from theory.bounds.result import Bound
+    from theory.bounds.voting import certificate, vote_bounds, vote_error
     from theory.correlation import ErrorMatrix, error_correlation, error_covariance
     from theory.diversity import Ambiguity, EffectiveNumber, ambiguity, effective_number
     from theory.errors import as_errors, panel_errors
@@ -65,3 +77,4 @@ if TYPE_CHECKING:
         panel_beta,
         variance_curve,
     )
+    from theory.weights import WeightingVerdict, Weights, is_weighting_worth_it, min_variance_weights
