@@ -394,7 +394,11 @@ def _check_variation(settled: Settled, names: tuple[str, ...], source: str) -> N
     if not said.any():
         raise PanelError(f"{source}: no specialist ever answered; all cells are empty.")
     member_axes = tuple(axis for axis in range(panel.ndim) if axis != 1)
-    silent = [name for name, spoke in zip(names, said.any(axis=member_axes), strict=True) if not spoke]
+    silent = [
+        name
+        for name, spoke in zip(names, np.atleast_1d(said.any(axis=member_axes)), strict=True)
+        if not spoke
+    ]
     if silent:
         notes.append(f"never answers: {listing(silent)}")
     first = panel[:, :1]
