@@ -87,21 +87,29 @@ def private_sklearn_faults(module: str, found: list[Import]) -> list[str]:
 
 
 def numba_faults(source: str) -> list[str]:
-    """Decorators that crash (numba #4807, #10128) or forget NaN (fastmath)."""
+    """Decorators that crash (numba #4807, #10128) or forget NaN (fastmath flags nnan, ninf, fast)."""
+    tree = ast.parse(source)
+    assigned: dict[str, list[ast.expr]] = {}
+    for node in ast.walk(tree):
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        for target in targets:
+            if isinstance(target, ast.Name) and getattr(node, "value", None) is not None:
+                assigned.setdefault(target.id, []).append(node.value)
     faults = []
-    for node in ast.walk(ast.parse(source)):
-        if not isinstance(node, ast.Call):
-            continue
-        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-        if name in {"guvectorize", "vectorize"} and any(item.arg == "cache" for item in node.keywords):
-            faults.append(f"line {node.lineno}: cached {name}")
-        if name in {"njit", "jit"}:
-            faults += [
-                f"line {node.lineno}: {item.arg}"
-                for item in node.keywords
-                if item.arg in {"parallel", "fastmath"}
-                and not (isinstance(item.value, ast.Constant) and item.value.value is False)
-            ]
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+        for item in call.keywords:
+            values = [item.value, *assigned.get(getattr(item.value, "id", ""), [])]
+            constants = {
+                part.value for value in values for part in ast.walk(value) if isinstance(part, ast.Constant)
+            }
+            bad = {
+                "parallel": True in constants,
+                "fastmath": bool({True, "fast", "nnan", "ninf"} & constants),
+                "cache": True in constants and name in {"guvectorize", "vectorize"},
+            }.get(str(item.arg), False)
+            if bad and name in {"njit", "jit", "guvectorize", "vectorize"}:
+                faults.append(f"line {call.lineno}: {name} with {item.arg}")
     return faults
 
 
@@ -315,13 +323,19 @@ def test_rules_on_imports_can_pass(rule, module, source):
 
 
 @pytest.mark.parametrize(
-    "decorator",
-    ["njit(parallel=True)", "numba.njit(cache=True, fastmath=True)", "njit(fastmath={'nnan'})",
-     "guvectorize(['f8'], '()', cache=True)"],
-)  # fmt: skip
-def test_numba_rule_can_fail(decorator):
-    assert numba_faults(f"@{decorator}\ndef f(x):\n    return x")
-    assert not numba_faults("@njit(cache=True, nogil=True)\ndef f(x):\n    return x")
+    "code",
+    [
+        "@njit(parallel=True)\ndef f(x): ...",
+        "@numba.njit(cache=True, fastmath=True)\ndef f(x): ...",
+        "@njit(fastmath={'nnan', 'contract'})\ndef f(x): ...",
+        "flags = True if quick else False\ng = njit(fastmath=flags)(f)",
+        "@guvectorize(['f8'], '()', cache=True)\ndef f(x): ...",
+    ],
+)
+def test_numba_rule_can_fail(code):
+    assert numba_faults(code)
+    assert not numba_faults("@njit(cache=True, nogil=True, fastmath={'contract'})\ndef f(x): ...")
+    assert not numba_faults("flags: Any = {'reassoc'} if quick else False\ng = njit(fastmath=flags)(f)")
 
 
 def test_circle_rule_can_fail():

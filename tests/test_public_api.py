@@ -17,8 +17,6 @@ from source_tree import PACKAGES, ROOT, export_tables, imports, module_name, sou
 
 STORED = ROOT / "tests" / "public_api.txt"
 TABLES = export_tables()
-# Reached through the console script, not by import.
-ENTRY_POINTS = {"estimators.cli.main"}
 
 
 def signature(thing: object) -> str:
@@ -76,8 +74,12 @@ def test_type_checkers_see_the_same_names(package):
 
 
 def hidden_names(module: str, source: str, exported: set[str]) -> list[str]:
-    """Return public-looking functions and classes of a public module that no table exports."""
-    if any(part.startswith("_") for part in module.split(".")):
+    """Return public-looking functions and classes of a public module that no table exports.
+
+    Only in theory and fusion, where what files share lives in underscored modules. The rooms of estimators
+    hand parts to each other, and there the export table alone says what is public.
+    """
+    if module.split(".")[0] == "estimators" or any(part.startswith("_") for part in module.split(".")):
         return []
     defined = (
         f"{module}.{node.name}"
@@ -85,7 +87,7 @@ def hidden_names(module: str, source: str, exported: set[str]) -> list[str]:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
         and not node.name.startswith("_")
     )
-    return [name for name in defined if name not in exported | ENTRY_POINTS]
+    return [name for name in defined if name not in exported]
 
 
 def test_public_looking_names_are_exported():
@@ -102,6 +104,7 @@ def test_hidden_names_can_be_found():
     source = "def f(): ...\ndef _g(): ...\nclass H: ..."
     assert hidden_names("theory.x", source, {"theory.x.f"}) == ["theory.x.H"]
     assert hidden_names("theory._x", source, set()) == []
+    assert hidden_names("estimators.x", source, set()) == []
 
 
 def test_no_name_twice_in_two_packages():
