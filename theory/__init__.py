@@ -48,6 +48,8 @@ _EXPORTS = {
     "certificate": "bounds.voting",
     "vote_bounds": "bounds.voting",
     "vote_error": "bounds.voting",
+    "Agreement": "agreement",
+    "error_agreement": "agreement",
 }
 __all__ = sorted(_EXPORTS)
 
@@ -55,6 +57,7 @@ __getattr__, __dir__ = attach(__name__, _EXPORTS)
 
 if TYPE_CHECKING:
     from theory._exceptions import BudgetError, FaultWarning, NotVerifiedError, PanelError
+    from theory.agreement import Agreement, error_agreement
     from theory.alignment import stack_specialists
     from theory.bounds.bhattacharyya import bhattacharyya
     from theory.bounds.result import Bound
