@@ -118,6 +118,8 @@ def panel_errors(
     array([[0., 1.],
            [0., 1.]])
     """
+    if kind not in ("residual", "zero_one", "probability"):
+        raise PanelError(f"kind must be 'residual', 'zero_one' or 'probability'; got {kind!r}.")
     truth = np.asarray(y.detach().cpu().numpy() if kind_of(y) == "torch" else y)  # type: ignore[union-attr]
     if kind == "zero_one":
         codes, _ = as_labels(panel)
@@ -142,8 +144,6 @@ def panel_errors(
         errors = values.copy()
         errors[np.arange(len(gold)), :, gold] -= 1.0
         return _like_table(errors, panel)
-    if kind != "residual":
-        raise PanelError(f"kind must be 'residual', 'zero_one' or 'probability'; got {kind!r}.")
     truth = truth.astype(np.float64)
     if not np.isfinite(truth).all():
         raise PanelError(f"y holds {int((~np.isfinite(truth)).sum())} non-finite values. Drop those samples.")

@@ -111,8 +111,8 @@ def encode_labels(
         names = tuple(str(name) for name in column_names(labels))
         said = labels.to_numpy(dtype=object)
     else:
-        said = np.asarray(labels)
-    truth = np.asarray(y)
+        said = _objects(labels)
+    truth = _objects(y)
     if said.ndim != 2 or truth.ndim != 1 or len(said) != len(truth):
         raise PanelError(
             f"labels must be (sample, specialist) and y (sample,); got shapes {said.shape} and {truth.shape}."
@@ -138,6 +138,11 @@ def encode_labels(
     codes[~gone] = codes_all[: len(codes_all) - len(truth)]
     names = names or tuple(str(i) for i in range(said.shape[1]))
     return codes, codes_all[len(codes_all) - len(truth) :].astype(np.int64), classes, names
+
+
+def _objects(values: Any) -> NDArray[Any]:
+    """Read nested lists without turning NaN beside words into the word "nan"."""
+    return np.asarray(values, dtype=object) if isinstance(values, list | tuple) else np.asarray(values)
 
 
 def _is_missing(values: NDArray[Any]) -> NDArray[np.bool_]:

@@ -1,0 +1,19 @@
+"""The only place that imports private parts of scikit-learn."""
+
+from sklearn.base import _fit_context as fit_context
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._repr_html.estimator import _VisualBlock as VisualBlock
+from sklearn.utils.metaestimators import _BaseComposition as BaseComposition
+from sklearn.utils.validation import _check_sample_weight as check_sample_weight
+from sklearn.utils.validation import validate_data
+
+__all__ = [
+    "BaseComposition",
+    "HasMethods",
+    "Interval",
+    "StrOptions",
+    "VisualBlock",
+    "check_sample_weight",
+    "fit_context",
+    "validate_data",
+]

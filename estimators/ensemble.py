@@ -1,0 +1,505 @@
+"""Robust fusion of specialists behind fit and predict."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.utils import column_or_1d, get_tags
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_array, check_is_fitted
+
+from estimators._base import BaseRobustFusion
+from estimators._compat import Interval, StrOptions, fit_context
+from estimators.panel import Answers, align
+from estimators.specialists import Specialist
+from fusion import project_to_simplex
+from theory import PanelError, panel_errors
+
+_SUM_TOLERANCE = 1e-3
+
+
+class RobustFusionClassifier(ClassifierMixin, BaseRobustFusion):
+    """Fuse the probabilities of many classifiers, robustly, and say what each is worth.
+
+    A drop-in for :class:`sklearn.ensemble.VotingClassifier`: specialists are aligned by class label,
+    invalid answers are faults and never enter silently, and one out-of-fold pass yields the
+    correlation of the specialists' errors, learned weights and prices.
+
+    Parameters
+    ----------
+    estimators : list of (str, estimator) tuples
+        The team; estimators, :class:`Specialist` objects, or ``"drop"``.
+    fusion : str, fusion.Operator, learned fusion or callable
+        ``"mean"``, ``"log_pool"``, ``"median"``, ``"trimmed_mean"``, ``"krum"``, ... of
+        :func:`fusion.operator_names`; ``"accuracy"``, ``"log_odds"``, ``"inverse_mse"``, ``"covariance"``,
+        ``"arbiter"``, learned from the out-of-fold panel; or an object.
+    cv : int, splitter, iterable, "prefit" or "none"
+        How the out-of-fold panel is made. ``"prefit"``: all specialists are frozen and the rows given
+        to ``fit`` are fresh. ``"none"``: no panel, hence nothing learned.
+    absent_class : {"missing", "zero"}
+        What stands for a class that a specialist cannot name: nothing, or probability zero.
+    extra_class : {"raise", "drop", "keep"}
+        What to do when a specialist names classes that are not in ``y``.
+    short : {"raise", "relax", "prior"}
+        What to do with samples that have fewer specialists than the operator needs.
+    keep_oof : bool
+        Whether to keep ``oof_panel_``.
+    n_jobs, predict_n_jobs : int, optional
+        Parallel jobs of fit and of predict.
+    random_state : int, RandomState or None
+        Shuffles integer folds if given.
+    verbose : bool
+        Unused; for ``VotingClassifier`` compatibility.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (output,)
+        Class labels.
+    estimators_ : list
+        The fitted members, without those dropped.
+    named_estimators_ : Bunch
+        The same by name.
+    methods_, calibrators_, failures_ : dict
+        By name: the method that answers; its calibrator or None; why it failed in fit.
+    fusion_ : object
+        The fusion in use.
+    weights_ : ndarray of shape (specialist,)
+        Learned weights, or equal ones.
+    oof_panel_ : DataArray, dims (sample, specialist, output), or None
+        Answers to samples that the specialists were not fitted on.
+    oof_coverage_ : float
+        Share of samples in it.
+    solo_scores_ : dict
+        Out-of-fold accuracy of each specialist.
+    error_covariance_, error_correlation_ : DataArray, dims (specialist, specialist_), or None
+        Second moment and correlation of the errors: probability - onehot(truth).
+    effective_number_ : float
+        Independent specialists that the panel is worth.
+    prices_ : theory.Prices or None
+        What each earns under the mean, in Brier score.
+    missing_rate_ : ndarray of shape (specialist,)
+        Share of out-of-fold rows without a usable answer.
+    fallback_ : str
+        Why there is no out-of-fold panel, or empty.
+
+    Raises
+    ------
+    PanelError
+        If classes do not fit or every specialist failed.
+    BudgetError
+        If more specialists give invalid answers than the fusion withstands, or too few answer.
+
+    References
+    ----------
+    .. [1] Bates & Granger, The combination of forecasts, 1969.
+    .. [2] Yin et al., Byzantine-robust distributed learning, 2018.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> team = [("line", LogisticRegression(max_iter=1000)), ("tree", DecisionTreeClassifier(random_state=0))]
+    >>> clf = RobustFusionClassifier(team, fusion="log_odds").fit(X, y)
+    >>> bool(clf.score(X, y) > 0.95), clf.error_correlation_.shape
+    (True, (2, 2))
+    """
+
+    _parameter_constraints: dict = {  # noqa: RUF012
+        **BaseRobustFusion._parameter_constraints,
+        "absent_class": [StrOptions({"missing", "zero"})],
+        "extra_class": [StrOptions({"raise", "drop", "keep"})],
+    }
+
+    def __init__(
+        self,
+        estimators: Any,
+        *,
+        fusion: Any = "mean",
+        cv: Any = 5,
+        absent_class: str = "missing",
+        extra_class: str = "raise",
+        short: str = "raise",
+        keep_oof: bool = True,
+        n_jobs: int | None = None,
+        predict_n_jobs: int | None = None,
+        random_state: Any = None,
+        verbose: bool = False,
+    ):
+        self.estimators = estimators
+        self.fusion = fusion
+        self.cv = cv
+        self.absent_class = absent_class
+        self.extra_class = extra_class
+        self.short = short
+        self.keep_oof = keep_oof
+        self.n_jobs = n_jobs
+        self.predict_n_jobs = predict_n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> RobustFusionClassifier:
+        """Fit the specialists, then learn from their out-of-fold panel.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix, DataFrame or Views of shape (sample, feature)
+            Input; each specialist sees its view of it.
+        y : array-like of shape (sample,)
+            Class labels of any kind.
+        sample_weight : array-like of shape (sample,), optional
+            Counts of the samples.
+        groups : array-like of shape (sample,), optional
+            Handed to the splitter.
+
+        Returns
+        -------
+        self : RobustFusionClassifier
+        """
+        if y is None:
+            raise ValueError(
+                f"This {type(self).__name__} estimator requires y to be passed, but the target y is None."
+            )
+        check_classification_targets(y)
+        y = column_or_1d(y, warn=True)
+        self.classes_ = np.unique(y)
+        self._fit(X, y, sample_weight, groups)
+        return self
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Give fused probabilities.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix, DataFrame or Views of shape (sample, feature)
+            Input.
+
+        Returns
+        -------
+        ndarray of shape (sample, output)
+            In the order of ``classes_``; rows sum to 1.
+        """
+        fused = self._fused(X)
+        if not self._fuser.convex:
+            fused = np.asarray(project_to_simplex(np.where(np.isnan(fused), 0.0, fused)))
+        fused = np.nan_to_num(fused)
+        mass = fused.sum(axis=1, keepdims=True)
+        return np.where(mass > 0, fused / np.where(mass > 0, mass, 1.0), self._prior)
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Give the class of the highest fused probability.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix, DataFrame or Views of shape (sample, feature)
+            Input.
+
+        Returns
+        -------
+        ndarray of shape (sample,)
+            Labels of ``classes_``; ties go to the first.
+        """
+        check_is_fitted(self)
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+    def _start(self, y: Any, sample_weight: Any) -> None:
+        if self.extra_class == "keep":
+            named = [m.classes_ for m in self._members if isinstance(m, Specialist)]
+            self.classes_ = np.unique(np.concatenate([self.classes_, *named]))
+        self._outputs = self.classes_
+        self._n_outputs = len(self.classes_)
+        weight = np.ones(len(y)) if sample_weight is None else sample_weight
+        mass = np.bincount(self._target(y), weights=weight, minlength=self._n_outputs)
+        self._prior = mass / mass.sum()
+        self._v0 = float(1.0 - (self._prior**2).sum())
+        for i, member in enumerate(self._members):
+            if isinstance(member, Specialist):  # foreign classes are told at fit, not at the first predict
+                nothing = Answers(np.zeros((0, len(member.classes_))), member.classes_, np.zeros(0, dtype=bool))
+                self._aligned(i, nothing)
+                self._check_full_rows(i, member)
+
+    def _check_full_rows(self, i: int, member: Specialist) -> None:
+        lacking = sorted(set(self.classes_.tolist()) - set(member.classes_.tolist()), key=str)
+        row = getattr(self.fusion, "row", None)
+        if isinstance(self.fusion, str):
+            from fusion import operator_names, operator_row
+
+            row = operator_row(self.fusion) if self.fusion in operator_names() else None
+        if lacking and self.absent_class == "missing" and row is not None and not _takes_part_rows(row):
+            raise PanelError(
+                f"{row.name} needs every class from every specialist; {self._names[i]!r} cannot name {lacking}. "
+                "Use a coordinate-wise operator or absent_class='zero'."
+            )
+
+    def _target(self, y: Any) -> NDArray[Any]:
+        return np.searchsorted(self.classes_, y)
+
+    def _aligned(self, i: int, answers: Answers) -> NDArray[np.float64]:
+        return align(
+            answers,
+            self.classes_,
+            name=self._names[i],
+            absent_class=self.absent_class,
+            extra_class=self.extra_class,
+        )
+
+    def _faulty(self, panel: NDArray[np.float64]) -> NDArray[np.bool_]:
+        sums = np.nansum(panel, axis=2)
+        with np.errstate(invalid="ignore"):
+            sound = (np.abs(sums - 1.0) <= _SUM_TOLERANCE) & ~(panel < -1e-9).any(axis=2)
+        return ~sound
+
+    def _errors(self, panel: NDArray[np.float64], target: NDArray[Any]) -> NDArray[np.float64]:
+        known = np.where(np.isnan(panel).all(axis=2, keepdims=True), np.nan, np.nan_to_num(panel))
+        return np.asarray(panel_errors(known, target, kind="probability"))
+
+    def _solo(self, panel: NDArray[np.float64], target: NDArray[Any], weight: Any) -> NDArray[np.float64]:
+        if not len(target):
+            return np.full(panel.shape[1], np.nan)
+        gone = np.isnan(panel).all(axis=2)
+        chosen = np.where(gone, -1, np.nan_to_num(panel, nan=-np.inf).argmax(axis=2))
+        return np.average(chosen == target[:, None], axis=0, weights=weight)
+
+
+class RobustFusionRegressor(RegressorMixin, BaseRobustFusion):
+    """Fuse the numbers of many regressors, robustly, and say what each is worth.
+
+    A drop-in for :class:`sklearn.ensemble.VotingRegressor` with the fusions, checks, out-of-fold
+    panel, weights and prices of :class:`RobustFusionClassifier`.
+
+    Parameters
+    ----------
+    estimators : list of (str, estimator) tuples
+        The team; estimators, :class:`Specialist` objects, or ``"drop"``.
+    fusion : str, fusion.Operator, learned fusion or callable
+        ``"mean"``, ``"median"``, ``"trimmed_mean"``, ``"krum"``, ``"geometric_median"``, ...;
+        ``"inverse_mse"``, ``"covariance"``, ``"arbiter"``, learned from the out-of-fold panel; or an object.
+    cv : int, splitter, iterable, "prefit" or "none"
+        How the out-of-fold panel is made.
+    plausible : float or None
+        An answer farther from the middle of the training targets than this many times their range
+        (or largest magnitude) is a fault, not a number to average. None accepts every finite number.
+    short : {"raise", "relax", "prior"}
+        What to do with samples that have fewer specialists than the operator needs.
+    keep_oof : bool
+        Whether to keep ``oof_panel_``.
+    n_jobs, predict_n_jobs : int, optional
+        Parallel jobs of fit and of predict.
+    random_state : int, RandomState or None
+        Shuffles integer folds if given.
+    verbose : bool
+        Unused; for ``VotingRegressor`` compatibility.
+
+    Attributes
+    ----------
+    estimators_, named_estimators_, methods_, failures_, fusion_, weights_, oof_coverage_, fallback_ : object
+        As in :class:`RobustFusionClassifier`.
+    oof_panel_ : DataArray, dims (sample, specialist, output), or None
+        Answers to samples that the specialists were not fitted on.
+    solo_scores_ : dict
+        Out-of-fold R2 of each specialist.
+    error_covariance_, error_correlation_, effective_number_, prices_, missing_rate_ : object
+        Of the residuals answer - truth; prices in squared error.
+
+    Raises
+    ------
+    PanelError
+        If every specialist failed, or outputs do not fit.
+    BudgetError
+        If more specialists give invalid answers than the fusion withstands, or too few answer.
+
+    References
+    ----------
+    .. [1] Bates & Granger, The combination of forecasts, 1969.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn.linear_model import Ridge
+    >>> from sklearn.neighbors import KNeighborsRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> reg = RobustFusionRegressor([("line", Ridge(0.1)), ("near", KNeighborsRegressor(9))], fusion="covariance")
+    >>> bool(reg.fit(X, y).weights_[0] > 0.5)
+    True
+    """
+
+    _parameter_constraints: dict = {  # noqa: RUF012
+        **BaseRobustFusion._parameter_constraints,
+        "plausible": [Interval(Real, 0, None, closed="neither"), None],
+    }
+
+    def __init__(
+        self,
+        estimators: Any,
+        *,
+        fusion: Any = "mean",
+        cv: Any = 5,
+        plausible: float | None = 100.0,
+        short: str = "raise",
+        keep_oof: bool = True,
+        n_jobs: int | None = None,
+        predict_n_jobs: int | None = None,
+        random_state: Any = None,
+        verbose: bool = False,
+    ):
+        self.estimators = estimators
+        self.fusion = fusion
+        self.cv = cv
+        self.plausible = plausible
+        self.short = short
+        self.keep_oof = keep_oof
+        self.n_jobs = n_jobs
+        self.predict_n_jobs = predict_n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> RobustFusionRegressor:
+        """Fit the specialists, then learn from their out-of-fold panel.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix, DataFrame or Views of shape (sample, feature)
+            Input; each specialist sees its view of it.
+        y : array-like of shape (sample,) or (sample, output)
+            Numbers.
+        sample_weight : array-like of shape (sample,), optional
+            Counts of the samples.
+        groups : array-like of shape (sample,), optional
+            Handed to the splitter.
+
+        Returns
+        -------
+        self : RobustFusionRegressor
+        """
+        if y is None:
+            raise ValueError(
+                f"This {type(self).__name__} estimator requires y to be passed, but the target y is None."
+            )
+        y = check_array(y, ensure_2d=False, dtype="numeric", input_name="y")
+        if y.ndim == 2 and not get_tags(self).target_tags.multi_output:
+            y = column_or_1d(y, warn=True)
+        self._flat = y.ndim == 1
+        self._fit(X, y, sample_weight, groups)
+        return self
+
+    def predict(self, X: Any) -> NDArray[np.float64]:
+        """Give fused numbers.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix, DataFrame or Views of shape (sample, feature)
+            Input.
+
+        Returns
+        -------
+        ndarray of shape (sample,) or (sample, output)
+            As ``y`` was.
+        """
+        fused = self._fused(X)
+        return fused[:, 0] if self._flat else fused
+
+    def _start(self, y: Any, sample_weight: Any) -> None:
+        target = self._target(y)
+        self._outputs = np.arange(target.shape[1])
+        self._n_outputs = target.shape[1]
+        self._prior = np.average(target, axis=0, weights=sample_weight)
+        self._v0 = float(np.average(((target - self._prior) ** 2).sum(axis=1), weights=sample_weight))
+        low, high = target.min(axis=0), target.max(axis=0)
+        self._middle = (low + high) / 2.0
+        self._reach = np.maximum(high - low, np.maximum(np.abs(low), np.abs(high)))
+
+    def _target(self, y: Any) -> NDArray[Any]:
+        return np.asarray(y, dtype=np.float64).reshape(len(y), -1)
+
+    def _aligned(self, i: int, answers: Answers) -> NDArray[np.float64]:
+        if answers.failure and answers.values.shape[1] == 1:
+            return np.full((len(answers.values), self._n_outputs), np.nan)
+        if answers.values.shape[1] != self._n_outputs:
+            raise PanelError(
+                f"specialist {self._names[i]!r} gave {answers.values.shape[1]} outputs, y has {self._n_outputs}."
+            )
+        return answers.values
+
+    def _faulty(self, panel: NDArray[np.float64]) -> NDArray[np.bool_]:
+        sound = np.isfinite(panel)
+        if self.plausible is not None and (self._reach > 0).all():
+            with np.errstate(invalid="ignore"):
+                sound &= np.abs(panel - self._middle) <= self.plausible * self._reach
+        return ~sound.all(axis=2)
+
+    def _errors(self, panel: NDArray[np.float64], target: NDArray[Any]) -> NDArray[np.float64]:
+        return panel - target[:, None, :]
+
+    def _solo(self, panel: NDArray[np.float64], target: NDArray[Any], weight: Any) -> NDArray[np.float64]:
+        error = np.nan_to_num((panel - target[:, None, :]) ** 2)
+        here = np.isfinite(panel).all(axis=2, keepdims=True)
+        weight = np.ones(len(target)) if weight is None else weight
+        loss = (error * here * weight[:, None, None]).sum(axis=(0, 2))
+        base = ((target - self._prior) ** 2)[:, None, :] * here * weight[:, None, None]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(1.0 - loss / base.sum(axis=(0, 2)))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        try:
+            tags.target_tags.multi_output = all(get_tags(m).target_tags.multi_output for _, m in self._listed())
+        except Exception:  # estimators may be anything before fit validates them
+            tags.target_tags.multi_output = False
+        return tags
+
+
+def make_fusion(*specialists: Any, **params: Any) -> RobustFusionClassifier | RobustFusionRegressor:
+    """Build a fusing classifier or regressor without writing names.
+
+    Parameters
+    ----------
+    *specialists : estimator or Specialist
+        The team. A :class:`Specialist` with a ``name`` keeps it; the others are named after their
+        model's class.
+    **params : object
+        Parameters of :class:`RobustFusionClassifier` or :class:`RobustFusionRegressor`.
+
+    Returns
+    -------
+    RobustFusionClassifier or RobustFusionRegressor
+        By the kind of the first specialist.
+
+    Raises
+    ------
+    PanelError
+        If nobody is given, or a name occurs twice.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> [name for name, _ in make_fusion(LogisticRegression(), GaussianNB()).estimators]
+    ['logisticregression', 'gaussiannb']
+    """
+    if not specialists:
+        raise PanelError("make_fusion needs at least one specialist.")
+    names: list[str] = []
+    for member in specialists:
+        own = getattr(member, "name", None) if isinstance(member, Specialist) else None
+        if own in names:
+            raise PanelError(f"two specialists are named {own!r}. Give each its own name.")
+        model = member.model if isinstance(member, Specialist) else member
+        base = own or type(model).__name__.lower()
+        number = sum(name == base or name.startswith(f"{base}-") for name in names)
+        names.append(base if number == 0 else f"{base}-{number + 1}")
+    kind = get_tags(specialists[0]).estimator_type
+    team = list(zip(names, specialists, strict=True))
+    if kind == "regressor":
+        return RobustFusionRegressor(team, **params)
+    return RobustFusionClassifier(team, **params)
+
+
+def _takes_part_rows(row: Any) -> bool:
+    return bool(row.coordinatewise) or row.name in ("mean", "linear_pool", "log_pool")

@@ -1,0 +1,177 @@
+"""An audit as plain text for a terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from estimators.audit import PanelAudit
+
+
+def audit_to_text(audit: PanelAudit, *, width: int = 100, n_rows: int = 12) -> str:
+    """Write a fitted audit as tables and sentences.
+
+    Parameters
+    ----------
+    audit : PanelAudit
+        Fitted.
+    width : int
+        Columns of the terminal.
+    n_rows : int
+        Most specialists to list; the HTML report lists all.
+
+    Returns
+    -------
+    str
+    """
+    unit = "R2" if audit.task_ == "numbers" else "accuracy"
+    parts = [
+        f"{audit.n_samples_:,} samples, {len(audit.names_)} specialists, answers are {audit.task_}",
+        _block("How correlated the errors are", _figures(audit)),
+        _block("Fusion rules, on samples they did not learn from", _leaderboard(audit, unit)),
+        _block("What each specialist is worth", _prices(audit, unit, n_rows)),
+    ]
+    if len(audit.robustness_):
+        parts.append(_block(f"Worst {unit} with liars (every lie and set of liars tried)", _robustness(audit)))
+    if audit.bounds_:
+        parts.append(_block("Bounds", _bounds(audit)))
+    parts.append(_block("Recommendation", _sentences(audit.reasons_, width)))
+    parts.append(_block("Findings", _sentences(audit.findings_, width)))
+    if audit.warnings_:
+        parts.append(_block("Be careful", _sentences(audit.warnings_, width)))
+    return "\n\n".join(parts) + "\n"
+
+
+def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Align a table: the first column left, the others right.
+
+    Parameters
+    ----------
+    header : sequence of str
+        Column titles.
+    rows : sequence of sequence of str
+        Cells.
+
+    Returns
+    -------
+    str
+    """
+    cells = [list(header), *map(list, rows)]
+    widths = [max(len(row[j]) for row in cells) for j in range(len(header))]
+    lines = [
+        "  ".join(cell.ljust(w) if j == 0 else cell.rjust(w) for j, (cell, w) in enumerate(zip(row, widths, strict=True)))
+        for row in cells
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def headline(audit: PanelAudit) -> list[tuple[str, str]]:
+    """Give the figures that a reader wants first.
+
+    Parameters
+    ----------
+    audit : PanelAudit
+        Fitted.
+
+    Returns
+    -------
+    list of (str, str)
+        Name and value.
+    """
+    board, rho, n = audit.leaderboard_, audit.error_correlation_, len(audit.names_)
+    rows = []
+    for rule, label in (("best_single", "best single"), ("plurality_vote", "plurality"), ("mean", "mean")):
+        if rule in board.index:
+            rows.append((label, f"{board.loc[rule, 'score']:.3f}"))
+    fused = [rule for rule in board.index if rule != "best_single"]
+    if fused:
+        rows.append((f"best fused out of fold ({fused[0]})", f"{board.loc[fused[0], 'score']:.3f}"))
+    every = audit.effective_number_.all
+    ratio = audit.variance_.ratio
+    rows += [
+        ("mean error correlation rho", _with_interval(rho.rho_mean, rho.rho_mean_ci)),
+        ("effective number of specialists M/(1+(M-1)rho)", f"{every['exchangeable']:.2f}"),
+        ("effective number, mean variance over panel variance", f"{audit.effective_number_.value:.2f}"),
+        ("panel variance over that of independent errors", f"{ratio:.2f}"),
+        ("1 + (M-1) rho", f"{1 + (n - 1) * rho.rho_mean:.2f}"),
+    ]
+    return rows
+
+
+def _with_interval(value: float, ci: Any) -> str:
+    return f"{value:.3f}" if ci is None else f"{value:.3f} ({ci[0]:.3f} to {ci[1]:.3f})"
+
+
+def _block(title: str, body: str) -> str:
+    return f"{title}\n{'=' * len(title)}\n{body}"
+
+
+def _figures(audit: PanelAudit) -> str:
+    rows = headline(audit)
+    wide = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name.ljust(wide)}  {value}" for name, value in rows)
+
+
+def _leaderboard(audit: PanelAudit, unit: str) -> str:
+    board = audit.leaderboard_
+    references = [name for name in ("best_single", "plurality_vote", "mean") if f"gain_{name}" in board]
+    more = [key for key in ("log_loss", "brier") if key in board]
+    header = ["rule", unit, "se", *more, *(f"gain over {name} (95 %)" for name in references)]
+    rows = []
+    for rule, row in board.iterrows():
+        cells = [str(rule), f"{row['score']:.4f}", f"{row['se']:.4f}", *(f"{row[key]:.3f}" for key in more)]
+        for name in references:
+            gain, low, high = (row[f"gain_{name}{end}"] for end in ("", "_low", "_high"))
+            cells.append("" if rule == name else f"{gain:+.4f} ({low:+.4f} to {high:+.4f})")
+        rows.append(cells)
+    return format_table(header, rows)
+
+
+def _prices(audit: PanelAudit, unit: str, n_rows: int) -> str:
+    prices, scores = audit.prices_, audit.scores_
+    order = np.argsort(-prices.value, kind="stable")
+    shown = order if len(order) <= n_rows else np.concatenate([order[: n_rows - 3], order[-3:]])
+    rows = []
+    for position, i in enumerate(shown):
+        if len(order) > n_rows and position == n_rows - 3:
+            rows.append([f"... {len(order) - n_rows} more ...", "", "", "", ""])
+        name = prices.names[i]
+        se = "" if prices.se is None else f"{prices.se[i]:.5f}"
+        rows.append(
+            [name, f"{scores.loc[name, 'score']:.4f}", f"{scores.loc[name, 'answered']:.1%}", f"{prices.value[i]:+.5f}", se]
+        )
+    table = format_table(["specialist", unit, "answered", "price", "se"], rows)
+    total = (
+        f"\nsum of prices {prices.value.sum():.12f} = value of the panel {prices.total:.12f} "
+        f"(difference {abs(prices.value.sum() - prices.total):.1e}); loss of the empty panel "
+        f"{float(np.mean(prices.v0)):.4f}; {prices.rule} value of the {prices.game} game"
+    )
+    return table + total
+
+
+def _robustness(audit: PanelAudit) -> str:
+    table = audit.robustness_
+    counts = sorted(set(table["n_byzantine"]))
+    worst = table.groupby(["rule", "n_byzantine"])["worst"].min().unstack()
+    worst = worst.loc[worst[counts[-1]].sort_values(ascending=False, kind="stable").index]
+    rows = [
+        [str(rule), *("" if np.isnan(row[f]) else f"{row[f]:.3f}" for f in counts)] for rule, row in worst.iterrows()
+    ]
+    return format_table(["rule", *("honest" if f == 0 else f"{f} liar{'s' * (f > 1)}" for f in counts)], rows)
+
+
+def _bounds(audit: PanelAudit) -> str:
+    return "\n".join(f"{name}: {_bound(bound)}" for name, bound in audit.bounds_.items())
+
+
+def _bound(bound: Any) -> str:
+    lower = "" if bound.lower is None else f"at least {bound.lower:.4f}, "
+    return f"{lower}at most {bound.value:.4f} ({bound.method}; assumes: {bound.assume})"
+
+
+def _sentences(sentences: Sequence[str], width: int) -> str:
+    return "\n".join(textwrap.fill(text, width, initial_indent="- ", subsequent_indent="  ") for text in sentences)

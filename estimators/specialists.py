@@ -1,0 +1,377 @@
+"""A specialist: a model, the view it sees, how it answers, what it costs, what its failure means."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
+from sklearn.exceptions import NotFittedError
+from sklearn.utils import get_tags
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+
+from estimators.views import Views, select_view
+from theory import FaultWarning, PanelError
+
+_METHODS = ("auto", "predict_proba", "decision_function", "predict")
+
+
+def _model_has(method: str) -> Any:
+    def check(self: Specialist) -> bool:
+        getattr(getattr(self, "model_", self.model), method)
+        return True
+
+    return check
+
+
+class Specialist(MetaEstimatorMixin, BaseEstimator):
+    """A model with the view it sees, its calibration, its cost and what its failure means.
+
+    It is a scikit-learn estimator of the model's own kind, so it can be used alone, in a Pipeline,
+    or as a member of :class:`RobustFusionClassifier` and :class:`RobustFusionRegressor`.
+
+    Parameters
+    ----------
+    model : estimator
+        Any scikit-learn classifier or regressor.
+    view : None, str, list, slice, tuple or callable
+        What it sees: everything; a view of ``Views``; a column, columns or ``"prefix:"``;
+        ``(view, columns)``; or a callable, such as scikit-learn's column selectors.
+    method : {"auto", "predict_proba", "decision_function", "predict"}
+        How a classifier answers. ``"auto"`` takes the first that the model has.
+    calibration : None, "temperature", "sigmoid", "isotonic" or transformer
+        Fitted on out-of-fold answers only, by the ensemble.
+    cost : float
+        Cost of one answer, in any unit.
+    on_error : {"raise", "abstain"}
+        Whether an exception, or an answer that is not finite, stops the ensemble or counts as an
+        abstention with a :class:`theory.FaultWarning`.
+    freeze : bool
+        The model is fitted already and never refitted; clones share it.
+    use_weights : bool
+        Whether ``fit`` hands ``sample_weight`` on to the model.
+    name : str, optional
+        Name under which :func:`make_fusion` lists it.
+
+    Attributes
+    ----------
+    model_ : estimator
+        The fitted model.
+    classes_ : ndarray
+        Classes of a fitted classifier.
+
+    Raises
+    ------
+    PanelError
+        In ``fit``, if a parameter is out of range or the view is absent everywhere.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> X, y = np.array([[0.0, 9.0], [1.0, 9.0], [2.0, 9.0], [3.0, 9.0]]), [0, 0, 1, 1]
+    >>> Specialist(LogisticRegression(), view=[0]).fit(X, y).predict(X).tolist()
+    [0, 0, 1, 1]
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        view: Any = None,
+        method: str = "auto",
+        calibration: Any = None,
+        cost: float = 1.0,
+        on_error: str = "raise",
+        freeze: bool = False,
+        use_weights: bool = True,
+        name: str | None = None,
+    ):
+        self.model = model
+        self.view = view
+        self.method = method
+        self.calibration = calibration
+        self.cost = cost
+        self.on_error = on_error
+        self.freeze = freeze
+        self.use_weights = use_weights
+        self.name = name
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Specialist:
+        """Fit the model on the samples that have the view.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or Views of shape (sample, feature)
+            Input of all specialists; the view is cut out here.
+        y : array-like of shape (sample,) or (sample, output)
+            Truth.
+        sample_weight : array-like of shape (sample,), optional
+            Handed on where ``use_weights``.
+
+        Returns
+        -------
+        self : Specialist
+        """
+        self._check_params()
+        if self.freeze:
+            self.model_ = self._frozen_model()
+            return self
+        part, present = select_view(X, self.view)
+        target = np.asarray(y)
+        if present is not None:
+            if not present.any():
+                raise PanelError(f"view {self.view!r} is absent from every sample; nothing to fit on.")
+            rows = np.flatnonzero(present)
+            part, target = _take(part, rows), target[rows]
+            sample_weight = None if sample_weight is None else np.asarray(sample_weight)[rows]
+        model = clone(self.model)
+        if sample_weight is None or not self.use_weights:
+            model.fit(part, target)
+        else:
+            if not has_fit_parameter(model, "sample_weight") and not hasattr(model, "steps"):
+                raise TypeError(
+                    f"specialist {self._label()} ({type(model).__name__}) does not accept sample_weight. "
+                    "Set use_weights=False."
+                )
+            model.fit(part, target, **_weight_argument(model, sample_weight))
+        self.model_ = model
+        return self
+
+    def answer(self, X: Any) -> NDArray[np.float64]:
+        """Give one row of numbers per sample: what the panel holds before alignment.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or Views of shape (sample, feature)
+            Input of all specialists.
+
+        Returns
+        -------
+        ndarray of float64, shape (sample, output)
+            Probabilities (or decision values, see ``answer_method_``) in the order of ``classes_``,
+            or the numbers of a regressor. A sample without the view has a NaN row: an abstention.
+        """
+        check_is_fitted(self, "model_")
+        part, present = select_view(X, self.view)
+        if present is None:
+            return self._raw(part)
+        rows = np.flatnonzero(present)
+        if not len(rows):
+            width = len(self.classes_) if is_classifier(self) else 1
+            return np.full((len(present), width), np.nan)
+        said = self._raw(_take(part, rows))
+        answers = np.full((len(present), said.shape[1]), np.nan)
+        answers[rows] = said
+        return answers
+
+    @property
+    def answer_method_(self) -> str:
+        """The model's method behind ``answer``."""
+        check_is_fitted(self, "model_")
+        if not is_classifier(self):
+            return "predict"
+        if self.method != "auto":
+            return self.method
+        return next(m for m in ("predict_proba", "decision_function", "predict") if hasattr(self.model_, m))
+
+    @property
+    def classes_(self) -> NDArray[Any]:
+        """Classes of a fitted classifier, in the order of its answers."""
+        if not hasattr(self, "model_"):
+            raise AttributeError("this Specialist is not fitted yet, so it has no classes_.")
+        return np.asarray(self.model_.classes_)
+
+    @property
+    def n_features_in_(self) -> int:
+        """Number of features that the model saw."""
+        if not hasattr(self, "model_"):
+            raise AttributeError("this Specialist is not fitted yet, so it has no n_features_in_.")
+        return int(self.model_.n_features_in_)
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Predict with the model.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or Views of shape (sample, feature)
+            Input of all specialists.
+
+        Returns
+        -------
+        ndarray of shape (sample,) or (sample, output)
+            Labels or numbers.
+        """
+        return np.asarray(self._whole(X, "predict"))
+
+    @available_if(_model_has("predict_proba"))
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Give the model's probabilities.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or Views of shape (sample, feature)
+            Input of all specialists.
+
+        Returns
+        -------
+        ndarray of shape (sample, output)
+            In the order of ``classes_``.
+        """
+        return np.asarray(self._whole(X, "predict_proba"))
+
+    @available_if(_model_has("decision_function"))
+    def decision_function(self, X: Any) -> NDArray[np.float64]:
+        """Give the model's decision values.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or Views of shape (sample, feature)
+            Input of all specialists.
+
+        Returns
+        -------
+        ndarray of shape (sample,) or (sample, output)
+            As the model gives them.
+        """
+        return np.asarray(self._whole(X, "decision_function"))
+
+    def _whole(self, X: Any, method: str) -> Any:
+        check_is_fitted(self, "model_")
+        part, present = select_view(X, self.view)
+        if present is not None:
+            raise PanelError(
+                f"view {self.view!r} is absent from {int((~present).sum())} samples; only an ensemble can answer those."
+            )
+        return getattr(self.model_, method)(part)
+
+    def _raw(self, part: Any) -> NDArray[np.float64]:
+        method = self.answer_method_
+        said = np.asarray(getattr(self.model_, method)(part))
+        if not is_classifier(self):
+            return said.reshape(len(said), -1).astype(np.float64)
+        if method == "predict":
+            return (said.reshape(-1, 1) == self.classes_[None, :]).astype(np.float64)
+        said = said.astype(np.float64, copy=False)
+        if said.ndim == 1:
+            return np.stack([-said, said], axis=1)
+        return said
+
+    def _check_params(self) -> None:
+        if self.method not in _METHODS:
+            raise PanelError(f"method must be one of {_METHODS}; got {self.method!r}.")
+        if self.on_error not in ("raise", "abstain"):
+            raise PanelError(f"on_error must be 'raise' or 'abstain'; got {self.on_error!r}.")
+        if not (isinstance(self.cost, int | float) and np.isfinite(self.cost) and self.cost > 0):
+            raise PanelError(f"cost must be a positive number; got {self.cost!r}.")
+
+    def _frozen_model(self) -> Any:
+        try:
+            check_is_fitted(self.model)
+        except NotFittedError as error:
+            raise NotFittedError(
+                f"specialist {self._label()} has freeze=True but is not fitted. Fit it or set freeze=False."
+            ) from error
+        return self.model
+
+    def _label(self) -> str:
+        return repr(self.name or type(self.model).__name__)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "model_")
+
+    def __sklearn_clone__(self) -> Specialist:
+        params = {k: v if k == "model" and self.freeze else _cloned(v) for k, v in self.get_params(deep=False).items()}
+        return type(self)(**params)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        inner = get_tags(self.model)
+        tags.estimator_type = inner.estimator_type
+        tags.classifier_tags = inner.classifier_tags
+        tags.regressor_tags = inner.regressor_tags
+        tags.target_tags = inner.target_tags
+        tags.input_tags.allow_nan = inner.input_tags.allow_nan
+        tags.input_tags.sparse = inner.input_tags.sparse
+        return tags
+
+
+def as_specialist(name: str, member: Any) -> Specialist:
+    """Give every member of a team the interface of a Specialist.
+
+    Parameters
+    ----------
+    name : str
+        The member's name in the team, used in messages.
+    member : estimator or Specialist
+        What the user listed.
+
+    Returns
+    -------
+    Specialist
+        A fresh, unfitted one.
+    """
+    if isinstance(member, Specialist):
+        return clone(member).set_params(name=name)
+    return Specialist(clone(member), name=name)
+
+
+def ask(specialist: Specialist, X: Any, n_outputs: int) -> tuple[NDArray[np.float64], str]:
+    """Ask one fitted specialist; turn a failure into an abstention where it is declared so.
+
+    Parameters
+    ----------
+    specialist : Specialist
+        Fitted.
+    X : array, DataFrame or Views
+        Input of all specialists.
+    n_outputs : int
+        Width of the answer of a specialist that failed.
+
+    Returns
+    -------
+    answers : ndarray of shape (sample, output)
+    failure : str
+        Empty, or the text of the exception behind a whole column of abstentions.
+
+    Raises
+    ------
+    Exception
+        The specialist's own, with a note that names it, where ``on_error="raise"``.
+    """
+    try:
+        answers = specialist.answer(X)
+    except Exception as error:
+        if specialist.on_error == "abstain":
+            warnings.warn(
+                f"specialist {specialist.name!r} failed and abstains: {type(error).__name__}: {error}",
+                FaultWarning,
+                stacklevel=2,
+            )
+            n_samples = len(X) if isinstance(X, Views) else X.shape[0]
+            return np.full((n_samples, n_outputs), np.nan), f"{type(error).__name__}: {error}"[:500]
+        error.add_note(
+            f"raised by specialist {specialist.name!r} in {specialist.answer_method_}. "
+            "Set on_error='abstain' to go on without it."
+        )
+        raise
+    if specialist.on_error == "abstain":
+        answers[~np.isfinite(answers).all(axis=1)] = np.nan
+    return answers, ""
+
+
+def _cloned(value: Any) -> Any:
+    return clone(value, safe=False)
+
+
+def _take(part: Any, rows: NDArray[Any]) -> Any:
+    return part.iloc[rows] if hasattr(part, "iloc") and not isinstance(part, Views) else part[rows]
+
+
+def _weight_argument(model: Any, sample_weight: Any) -> dict[str, Any]:
+    if hasattr(model, "steps") and not has_fit_parameter(model, "sample_weight"):
+        return {f"{model.steps[-1][0]}__sample_weight": sample_weight}
+    return {"sample_weight": sample_weight}
