@@ -21,7 +21,7 @@ _EXPORTS = {
     "error_covariance": "correlation",
     "error_correlation": "correlation",
     "price": "pricing.price",
-    "Baseline": "pricing.mean_game",
+    "Baseline": "pricing.baseline",
     "Prices": "pricing.result",
     "Clones": "pricing.clones",
     "find_clones": "pricing.clones",
@@ -67,8 +67,8 @@ if TYPE_CHECKING:
     from theory.errors import as_errors, panel_errors
     from theory.labels import as_labels, encode_labels
     from theory.panel import as_panel
+    from theory.pricing.baseline import Baseline
     from theory.pricing.clones import Clones, find_clones
-    from theory.pricing.mean_game import Baseline
     from theory.pricing.price import price
     from theory.pricing.result import Prices
     from theory.simulate import SimulatedAnswers, SimulatedPanel, correlated_panel, difficulty_panel

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from theory._influence import correlation_interval
 from theory._pair_tables import PairTable, influence_se, pair_table, relabelled, same_answers, wilson
 
 Floats = NDArray[np.float64]
@@ -120,10 +121,10 @@ def binary_statistics(counts: Counts, quantile: float) -> Statistics:
         "disagreement": apart_se, "double_fault": fault_se,
     }  # fmt: skip
     ci = {
-        "phi": _bounded(phi, phi_se, quantile),
+        "phi": correlation_interval(phi, phi_se, quantile),
         "q": np.tanh(ends / 2),
         "y": np.tanh(ends / 4),
-        "kappa": _bounded(kappa, kappa_se, quantile),
+        "kappa": correlation_interval(kappa, kappa_se, quantile),
         "disagreement": wilson(apart, n, apart_se, quantile),
         "double_fault": wilson(p11, n, fault_se, quantile),
     }
@@ -248,7 +249,7 @@ def capa_statistics(counts: Counts, probabilities: Floats | None, truth: Ints, q
             se = influence_se(influence, table, counts.by_group(both=True), n)
         else:
             se = _capa_se_by_sample(counts, probabilities, of_truth, observed, rest, slope, to_i, to_j, q, n)
-    return Statistics({"capa": capa}, {"capa": se}, {"capa": _bounded(capa, se, quantile)})
+    return Statistics({"capa": capa}, {"capa": se}, {"capa": correlation_interval(capa, se, quantile)})
 
 
 def _capa_se_by_sample(
@@ -308,9 +309,3 @@ def cohen_kappa(counts: Counts) -> Floats:
         observed = (table.right + table.same) / np.where(table.n > 0, table.n, np.nan)
         expected = marginal @ marginal.T
         return np.asarray((observed - expected) / np.where(1 - expected > 1e-15, 1 - expected, np.nan))
-
-
-def _bounded(r: Floats, se: Floats, quantile: float) -> Floats:
-    from theory.correlation import correlation_interval
-
-    return correlation_interval(r, se, quantile)

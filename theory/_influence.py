@@ -22,6 +22,38 @@ def standard_error(psi: Floats, weight: Floats | None, group: NDArray[np.int64] 
     return float(np.sqrt(np.sum(sums**2) * g / (g - 1)) / n)
 
 
+def correlation_interval(r: Floats, se: Floats, quantile: float) -> Floats:
+    """Interval of a correlation on the scale of atanh; a perfect correlation has no width.
+
+    Parameters
+    ----------
+    r : ndarray
+        Correlations.
+    se : ndarray, same shape
+        Standard errors.
+    quantile : float
+        Normal quantile, 1.96 for 95 %.
+
+    Returns
+    -------
+    ndarray of shape (2, ...)
+        Lower and upper ends.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> correlation_interval(np.array(0.5), np.array(0.05), 1.96).round(3)
+    array([0.396, 0.592])
+    """
+    perfect = np.abs(r) >= 1.0 - 1e-12
+    inner = np.where(perfect, 0.0, r)
+    half = quantile * se / (1.0 - inner**2)
+    centre = np.arctanh(inner)
+    out = np.stack([np.tanh(centre - half), np.tanh(centre + half)])
+    result: Floats = np.where(perfect, np.sign(r), out)
+    return result
+
+
 def correlation_se(
     z: Floats,
     r: Floats,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,8 +58,8 @@ class PairTable:
 def product(left: Mask, right: Mask) -> Floats:
     """Count co-occurrences: left' right, exactly."""
     kind = np.float32 if len(left) < _FLOAT32_EXACT else np.float64
-    a = left.astype(kind)
-    b = a if right is left else right.astype(kind)
+    a: NDArray[Any] = left.astype(kind)
+    b: NDArray[Any] = a if right is left else right.astype(kind)
     return np.asarray(a.T @ b, dtype=np.float64)
 
 

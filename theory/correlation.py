@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from theory._checks import check_choice, check_level, read_errors, read_groups
-from theory._influence import correlation_influence, correlation_se, standard_error
+from theory._influence import correlation_influence, correlation_interval, correlation_se, standard_error
 from theory._moments import (
     kept,
     kept_weight,
@@ -327,35 +327,3 @@ def error_correlation(
         method="sample" if shrink is None else f"shrink={shrink!r}",
         warnings=tuple(notes),
     )
-
-
-def correlation_interval(r: Floats, se: Floats, quantile: float) -> Floats:
-    """Interval of a correlation on the scale of atanh; a perfect correlation has no width.
-
-    Parameters
-    ----------
-    r : ndarray
-        Correlations.
-    se : ndarray, same shape
-        Standard errors.
-    quantile : float
-        Normal quantile, 1.96 for 95 %.
-
-    Returns
-    -------
-    ndarray of shape (2, ...)
-        Lower and upper ends.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> correlation_interval(np.array(0.5), np.array(0.05), 1.96).round(3)
-    array([0.396, 0.592])
-    """
-    perfect = np.abs(r) >= 1.0 - 1e-12
-    inner = np.where(perfect, 0.0, r)
-    half = quantile * se / (1.0 - inner**2)
-    centre = np.arctanh(inner)
-    out = np.stack([np.tanh(centre - half), np.tanh(centre + half)])
-    result: Floats = np.where(perfect, np.sign(r), out)
-    return result

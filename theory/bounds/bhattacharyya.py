@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from theory._checks import check_choice, check_level, read_matrix, read_truth
 from theory._exceptions import PanelError
+from theory.bounds._overlap import bound_of_value, calibration_error, combine_pairs
 from theory.bounds.result import Bound
 
 Floats = NDArray[np.float64]
@@ -214,28 +215,6 @@ def _from_exponent(
     )
 
 
-def combine_pairs(overlap: Floats, prior: Floats) -> tuple[float, float]:
-    """Combine the overlaps sqrt(pi_i pi_j) BC_ij of all pairs into an upper and a lower bound.
-
-    Parameters
-    ----------
-    overlap : ndarray of shape (class, class)
-        Overlaps; the diagonal is not used.
-    prior : ndarray of shape (class,)
-        Class probabilities.
-
-    Returns
-    -------
-    upper, lower : float
-        Sum over pairs, and (2 / K) sum over pairs of the two-class lower bounds.
-    """
-    k = len(prior)
-    i, j = np.triu_indices(k, 1)
-    both = prior[i] + prior[j]
-    inside = np.sqrt(np.maximum(both**2 - 4.0 * overlap[i, j] ** 2, 0.0))
-    return float(overlap[i, j].sum()), float((both - inside).sum()) / k
-
-
 def _chernoff(exponent: Exponent, prior: Floats) -> tuple[float, float]:
     from scipy.optimize import minimize_scalar
 
@@ -311,27 +290,6 @@ def _confusion(
     return _replaced(result, se, interval, more)
 
 
-def bound_of_value(theta: Floats, prior: Floats) -> float:
-    """Bhattacharyya upper bound of independent answer tables, clipped at the best prior.
-
-    Parameters
-    ----------
-    theta : ndarray of shape (specialist, class, answer)
-        Probabilities of answers given the class.
-    prior : ndarray of shape (class,)
-        Class probabilities.
-
-    Returns
-    -------
-    float
-        The bound.
-    """
-    root = np.sqrt(theta)
-    pairs = np.prod(np.einsum("mal,mbl->mab", root, root), axis=0)
-    upper, _ = combine_pairs(pairs * np.sqrt(prior[:, None] * prior[None, :]), prior)
-    return min(upper, 1.0 - float(prior.max()))
-
-
 def _replaced(bound: Bound, se: float | None, ci: Floats | None, warnings: tuple[str, ...]) -> Bound:
     from dataclasses import replace
 
@@ -365,7 +323,7 @@ def _posterior(posterior: ArrayLike, y: ArrayLike | None, quantile: float) -> Bo
         codes = read_truth(y, n)
         if codes.max(initial=0) >= k:
             raise PanelError(f"y holds code {codes.max()}, but the posterior has {k} classes.")
-        parts["calibration_error"] = _calibration_error(eta, codes)
+        parts["calibration_error"] = calibration_error(eta, codes)
         parts["observed_error"] = float((eta.argmax(axis=1) != codes).mean())
     if k == 2:
         with np.errstate(divide="ignore"):
@@ -398,11 +356,3 @@ def _posterior(posterior: ArrayLike, y: ArrayLike | None, quantile: float) -> Bo
         n=n,
         warnings=warnings,
     )
-
-
-def _calibration_error(eta: Floats, codes: NDArray[np.int64], bins: int = 15) -> float:
-    """Compute the expected calibration error of the top class over equal-width bins."""
-    top, right = eta.max(axis=1), eta.argmax(axis=1) == codes
-    at = np.minimum((top * bins).astype(int), bins - 1)
-    gap = np.bincount(at, weights=top - right, minlength=bins)
-    return float(np.abs(gap).sum() / len(top))

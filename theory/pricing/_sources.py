@@ -12,14 +12,15 @@ from theory._checks import read_errors, read_matrix, read_options, read_truth
 from theory._exceptions import PanelError
 from theory.labels import as_labels
 from theory.panel import as_panel
+from theory.pricing._clusters import cluster_shares, read_clusters, split_weights
+from theory.pricing._losses import read_loss
+from theory.pricing._mean_game import MeanGame, price_matrix
+from theory.pricing._sampled import price_game
+from theory.pricing._semivalues import mean_game_law
 from theory.pricing._terms import Terms, assemble, read_v0, read_v0_needed, squared_deviations
-from theory.pricing.clones import cluster_shares, read_clusters, split_weights
-from theory.pricing.losses import read_loss
-from theory.pricing.mean_game import Baseline, MeanGame, price_matrix
+from theory.pricing._vote_games import compositions, vote_prices
+from theory.pricing.baseline import Baseline
 from theory.pricing.result import Prices
-from theory.pricing.sampled import price_game
-from theory.pricing.semivalues import mean_game_law
-from theory.pricing.vote_games import compositions, vote_prices
 
 Floats = NDArray[np.float64]
 

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from theory._checks import check_choice, check_level, is_matrix
 from theory._exceptions import PanelError
+from theory.pricing._semivalues import check_rule
 from theory.pricing._sources import (
     price_callable,
     price_from_errors,
@@ -18,9 +19,8 @@ from theory.pricing._sources import (
     price_votes,
 )
 from theory.pricing._terms import Terms, read_v0_needed
-from theory.pricing.mean_game import Baseline
+from theory.pricing.baseline import Baseline
 from theory.pricing.result import Prices
-from theory.pricing.semivalues import check_rule
 
 Floats = NDArray[np.float64]
 

@@ -13,47 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from theory._exceptions import PanelError
-from theory.pricing.semivalues import MeanGameLaw, mean_game_law
+from theory.pricing._semivalues import MeanGameLaw, mean_game_law
 
 Floats = NDArray[np.float64]
 # Samples per block: a block of 50 specialists stays in the second-level cache.
 _BLOCK = 2048
-
-
-@dataclass(frozen=True, eq=False)
-class Baseline:
-    """A baseline that is always part of the panel, so that no coalition is empty.
-
-    Attributes
-    ----------
-    weight : float
-        Its weight c > 0 against 1 for every specialist.
-    errors : array-like of shape (sample,) or (sample, output), optional
-        Its errors, when specialists are priced from errors.
-    cross : array-like of shape (specialist,), optional
-        E[e0 e_i], when specialists are priced from a matrix.
-    second_moment : float, optional
-        E[e0^2], when specialists are priced from a matrix.
-
-    Examples
-    --------
-    >>> Baseline(weight=1.0, cross=[0.0, 0.0], second_moment=1.0).weight
-    1.0
-    """
-
-    weight: float = 1.0
-    errors: ArrayLike | None = None
-    cross: ArrayLike | None = None
-    second_moment: float | None = None
-
-    def check(self) -> float:
-        """Return the weight, refused if it is not positive."""
-        if not (np.isfinite(self.weight) and self.weight > 0):
-            raise PanelError(f"a baseline needs a weight > 0; got {self.weight!r}.")
-        return float(self.weight)
 
 
 def price_matrix(

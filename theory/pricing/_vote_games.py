@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from theory._exceptions import PanelError
-from theory.pricing.semivalues import size_law
+from theory.pricing._semivalues import size_law
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
