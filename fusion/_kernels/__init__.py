@@ -1,1 +1,1 @@
-"""Compiled cores; numba is imported here only, at the first call of a rule."""
+"""Compiled cores; numba is imported here only, at the first call that is worth it."""

@@ -1,0 +1,145 @@
+"""From any panel to a rule's answer and back: the one way into every late rule."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion._arguments import check_choice, read_budget, read_weights
+from fusion._faults import Call, Rule, answer
+from theory._exceptions import PanelError
+from theory.panel import as_panel
+
+What = Literal["fused", "weights", "support", "shares"]
+
+
+def is_differentiable(panel: Any) -> bool:
+    """Say whether a panel is a tensor whose gradients must not be lost."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(panel, torch.Tensor) and bool(panel.requires_grad)
+
+
+def run(panel: Any, rule: Rule, what: What, *, weights: Any, missing: str, excess: str) -> Any:
+    """Answer one call of a late rule in the kind of array that came in.
+
+    Parameters
+    ----------
+    panel : array-like, shape (..., specialist, output)
+        Whatever `theory.as_panel` reads.
+    rule : Rule
+        The rule with its parameters.
+    what : {"fused", "weights", "support", "shares"}
+        What is wanted; "shares" (sample, specialist, output) stays a plain array.
+    weights, missing, excess
+        As in the public functions.
+
+    Returns
+    -------
+    array of the panel's kind
+    """
+    check_choice("missing", missing, ("fault", "abstain", "raise"))
+    check_choice("excess", excess, ("raise", "nan"))
+    if is_differentiable(panel):
+        if what == "fused":
+            from fusion._torch.gradients import fuse_with_gradient
+
+            return fuse_with_gradient(panel, rule, weights=weights, missing=missing, excess=excess)
+        # Who is chosen is piecewise constant: there is no gradient to lose.
+        panel = panel.detach()
+    values, wrap = as_panel(panel)
+    *batch, n, d = values.shape
+    table = np.ascontiguousarray(values.reshape(-1, n, d))
+    if table.dtype == np.float16:
+        table = table.astype(np.float32)
+    f = read_budget(rule.n_byzantine, n) if rule.takes_budget else 0
+    alpha = read_weights(weights, tuple(batch), wrap.names, signed=rule.signed)
+    asked = table
+    if rule.scope == "batch":
+        if alpha is not None and alpha.shape[0] > 1:
+            raise PanelError("scope='batch' gives one weight vector; weights must have shape (specialist,).")
+        asked = np.ascontiguousarray(table.transpose(1, 0, 2)).reshape(1, n, -1)
+    call = Call(rule, asked, alpha, f, wrap.names, tuple(batch), missing, excess)
+    if asked.size == 0:
+        call = _with_one_sample(call)
+    result = _answer(call, what)
+    if asked.size == 0:
+        result = result[:0]
+    if what == "fused":
+        if rule.weigh is not None and rule.fuse is None:
+            result = combine(table, result)
+        result = result.reshape(*batch, d).astype(values.dtype, copy=False)
+        return wrap(result, operator=rule.name)
+    if what == "shares":
+        return result if rule.scope == "sample" else result.reshape(n, -1, d).transpose(1, 0, 2)
+    if rule.scope == "batch" and asked.size:
+        result = np.broadcast_to(result, (table.shape[0], n))
+    return wrap.weights(np.ascontiguousarray(result).reshape(*batch, n), operator=rule.name)
+
+
+def _with_one_sample(call: Call) -> Call:
+    """Ask an empty panel's question about zeros: too few specialists are refused all the same."""
+    _, n, d = call.values.shape
+    values = np.zeros((1, n, max(d, 1)), dtype=call.values.dtype)
+    alpha = None if call.alpha is None or not len(call.alpha) else call.alpha[:1]
+    return Call(call.rule, values, alpha, call.n_byzantine, call.names, (1,), call.missing, call.excess)
+
+
+def _answer(call: Call, what: What) -> NDArray[Any]:
+    rule = call.rule
+    if what == "fused" and rule.fuse is not None:
+        return answer(call, rule.fuse, "fused")
+    if rule.weigh is not None and (what in ("fused", "weights") or rule.share is None):
+        result = answer(call, rule.weigh, "weights")
+        return np.broadcast_to(result[:, :, None], call.values.shape) if what == "shares" else result
+    if what == "weights" or rule.share is None:
+        raise PanelError(
+            f"{rule.name} gives no weights: each output is fused by itself. Use .support for what each "
+            "specialist weighed."
+        )
+    shares = answer(call, rule.share, "shares")
+    return shares if what == "shares" else shares.mean(axis=2)
+
+
+def combine(table: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[Any]:
+    """Weigh the rows of every sample; rows of weight 0 are never read.
+
+    Parameters
+    ----------
+    table : ndarray, shape (sample, specialist, output)
+        Panel, C-contiguous.
+    weights : ndarray of float64, shape (1 or sample, specialist)
+        Need not sum to 1: the sum is divided by theirs, except where it is 0 or NaN.
+
+    Returns
+    -------
+    ndarray, shape (sample, output), dtype of `table`
+    """
+    from fusion._kernels.compiled import core
+    from fusion._kernels.distance import WEIGHTED_ROWS, weighted_rows
+
+    n_samples, n, d = table.shape
+    divisor = ordered_sum(weights, 1)
+    if table.dtype not in (np.float32, np.float64) or table.size < 4096:
+        total = np.zeros((n_samples, d), dtype=np.result_type(table.dtype, np.float64))
+        with np.errstate(over="ignore", invalid="ignore"):
+            for i in range(n):
+                weight = weights[:, i, None]
+                total += np.where(weight == 0.0, 0.0, weight * table[:, i])
+            fused: NDArray[Any] = (total / divisor[:, None]).astype(table.dtype)
+        return fused
+    out = np.empty((n_samples, d), dtype=table.dtype)
+    weights = np.ascontiguousarray(weights)
+    core(weighted_rows, WEIGHTED_ROWS, table.dtype, work=table.size)(table, weights, divisor, out)
+    return out
+
+
+def ordered_sum(values: NDArray[Any], axis: int) -> NDArray[Any]:
+    """Add along an axis from first to last, as a compiled loop would: the same bits for any shape."""
+    moved = np.moveaxis(values, axis, 0)
+    total = np.zeros(moved.shape[1:], dtype=values.dtype)
+    for part in moved:
+        total = total + part
+    return total

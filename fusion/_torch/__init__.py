@@ -1,0 +1,1 @@
+"""Gradients of the rules, for tensors that require them."""

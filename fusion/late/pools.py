@@ -1,0 +1,310 @@
+"""Averages of answers and of log probabilities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion._arguments import Floats
+from fusion._faults import Rule, Unclean
+from fusion._operator import Operator
+from fusion._run import combine, is_differentiable, run
+from theory._exceptions import PanelError
+from theory.panel import as_panel
+
+
+def mean(panel: Any, *, weights: Any = None, missing: str = "fault", excess: str = "raise") -> Any:
+    """Average the specialists, with weights where given.
+
+    Parameters
+    ----------
+    panel : array-like, shape (..., specialist, output)
+        What the specialists said.
+    weights : array-like of shape (specialist,) or (..., specialist), optional
+        Trust in each specialist; may be negative if the sum is positive. Made to sum to 1.
+    missing : {"fault", "abstain", "raise"}, default "fault"
+        A non-finite answer is more than the mean withstands, an abstention (NaN), or an error. With
+        "abstain" each output is averaged over those who gave it, their weights made to sum to 1.
+    excess : {"raise", "nan"}, default "raise"
+        Too many faults raise, or give NaN and one FaultWarning.
+
+    Returns
+    -------
+    array of shape (..., output)
+        In the panel's kind and dtype; sums are taken in float64.
+
+    Raises
+    ------
+    BudgetError
+        If an answer is not finite: one wrong specialist moves the mean anywhere.
+    PanelError
+        If the panel or the weights cannot be read.
+
+    Notes
+    -----
+    NaN is never averaged silently. There is no certificate: the breakdown point is 0.
+
+    References
+    ----------
+    Stone (1961), The opinion pool.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> mean(np.array([[1.0, 2.0], [3.0, 6.0]]), weights=[3.0, 1.0])
+    array([1.5, 3. ])
+    """
+    return run(panel, _mean_rule("mean"), "fused", weights=weights, missing=missing, excess=excess)
+
+
+def linear_pool(panel: Any, *, weights: Any = None, missing: str = "fault", excess: str = "raise") -> Any:
+    """Average opinions: the mean under its name for probabilities.
+
+    Parameters
+    ----------
+    panel : array-like, shape (..., specialist, output)
+        Probabilities, or any other answers.
+    weights : array-like of shape (specialist,) or (..., specialist), optional
+        Trust in each specialist.
+    missing : {"fault", "abstain", "raise"}, default "fault"
+        As in `mean`.
+    excess : {"raise", "nan"}, default "raise"
+        As in `mean`.
+
+    Returns
+    -------
+    array of shape (..., output)
+        In the panel's kind and dtype. Probabilities again where all answers are; not renormalised
+        where some specialists left outputs out.
+
+    Raises
+    ------
+    BudgetError
+        If an answer is not finite.
+    PanelError
+        If the panel or the weights cannot be read.
+
+    Notes
+    -----
+    NaN is never averaged silently. Rows are not checked to be probabilities: the mean needs no such thing.
+
+    References
+    ----------
+    Stone (1961), The opinion pool.
+
+    Examples
+    --------
+    >>> linear_pool([[0.5, 0.5], [1.0, 0.0]])
+    array([0.75, 0.25])
+    """
+    return run(panel, _mean_rule("linear_pool"), "fused", weights=weights, missing=missing, excess=excess)
+
+
+def log_pool(
+    panel: Any,
+    *,
+    weights: Any = None,
+    floor: float = 1e-6,
+    sharpness: float = 1.0,
+    from_logits: bool = False,
+    missing: str = "fault",
+    excess: str = "raise",
+) -> Any:
+    """Pool probabilities by the weighted geometric mean.
+
+    Parameters
+    ----------
+    panel : array-like, shape (..., specialist, output)
+        Probabilities over the outputs, or logits.
+    weights : array-like of shape (specialist,) or (..., specialist), optional
+        Trust in each specialist; may be negative if the sum is positive.
+    floor : float, default 1e-6
+        Each probability p over K outputs is first moved to (1 - K floor) p + floor: one zero would veto.
+    sharpness : float, default 1.0
+        Exponent of the pooled distribution; above 1 for specialists with independent evidence.
+    from_logits : bool, default False
+        Whether the answers are logits; they are taken as they are, without a floor.
+    missing : {"fault", "abstain", "raise"}, default "fault"
+        As in `mean`; outputs that a specialist left out as NaN are pooled over the others.
+    excess : {"raise", "nan"}, default "raise"
+        As in `mean`.
+
+    Returns
+    -------
+    array of shape (..., output)
+        Probabilities, in the panel's kind and dtype.
+
+    Raises
+    ------
+    BudgetError
+        If an answer is not finite.
+    PanelError
+        If a row is negative or does not sum to 1 (within 1e-4, 1e-2 for half precision), or a parameter
+        is out of range.
+
+    Notes
+    -----
+    NaN is never pooled silently. p_k is proportional to exp(sharpness * sum_i alpha_i log p_ik).
+
+    References
+    ----------
+    Genest and Zidek (1986), Combining probability distributions, section 3.
+
+    Examples
+    --------
+    >>> log_pool([[0.5, 0.5], [0.8, 0.2]]).round(3)
+    array([0.667, 0.333])
+    """
+    pool = LogPool(floor=floor, sharpness=sharpness, from_logits=from_logits)
+    return pool(panel, weights=weights, missing=missing, excess=excess)
+
+
+@dataclass(eq=False)
+class Mean(Operator):
+    """Weighted mean; see `mean`.
+
+    Examples
+    --------
+    >>> Mean()([[1.0, 2.0], [3.0, 6.0]])
+    array([2., 4.])
+    """
+
+    name: ClassVar[str] = "mean"
+
+    def _rule(self) -> Rule:
+        return _mean_rule(self.name)
+
+
+@dataclass(eq=False)
+class LinearPool(Mean):
+    """Linear opinion pool; see `linear_pool`.
+
+    Examples
+    --------
+    >>> LinearPool()([[0.5, 0.5], [1.0, 0.0]])
+    array([0.75, 0.25])
+    """
+
+    name: ClassVar[str] = "linear_pool"
+
+
+@dataclass(eq=False)
+class LogPool(Operator):
+    """Logarithmic opinion pool; see `log_pool`.
+
+    Parameters
+    ----------
+    floor : float, default 1e-6
+        Moves every probability away from 0.
+    sharpness : float, default 1.0
+        Exponent of the pooled distribution.
+    from_logits : bool, default False
+        Whether the answers are logits.
+
+    Examples
+    --------
+    >>> LogPool(sharpness=2.0)([[0.5, 0.5], [0.8, 0.2]]).round(3)
+    array([0.8, 0.2])
+    """
+
+    name: ClassVar[str] = "log_pool"
+    floor: float = 1e-6
+    sharpness: float = 1.0
+    from_logits: bool = False
+
+    def _rule(self) -> Rule:
+        return _mean_rule(self.name)
+
+    def _run(self, panel: Any, what: Any, weights: Any, missing: str, excess: str) -> Any:
+        differentiable = is_differentiable(panel)
+        values, wrap = as_panel(panel.detach() if differentiable else panel)
+        self._check(values, wrap.names)
+        if what != "fused":
+            # The shares of the pool are those of the mean of the logarithms: the weights themselves.
+            if what == "weights":
+                raise PanelError(
+                    "log_pool gives no weights for the answers themselves; they weigh their logarithms. "
+                    "Use .support."
+                )
+            return run(
+                wrap.like if differentiable else panel,
+                self._rule(),
+                what,
+                weights=weights,
+                missing=missing,
+                excess=excess,
+            )
+        if differentiable:
+            from fusion._torch.gradients import log_pool_with_gradient
+
+            return log_pool_with_gradient(panel, self, weights=weights, missing=missing, excess=excess)
+        logs = values.astype(np.result_type(values.dtype, np.float64))
+        if not self.from_logits:
+            with np.errstate(invalid="ignore"):
+                logs = np.log((1.0 - values.shape[-1] * self.floor) * logs + self.floor)
+        else:
+            # Common constants of a row cancel in the pool; without them nothing overflows below.
+            finite = np.where(np.isfinite(logs), logs, -np.inf)
+            top = finite.max(axis=-1, keepdims=True)
+            logs = logs - np.where(np.isfinite(top), top, 0.0)
+        if wrap.kind == "xarray":
+            logs = wrap.like.transpose(*wrap.dims).copy(data=logs)
+        pooled = run(logs, self._rule(), "fused", weights=weights, missing=missing, excess=excess)
+        raw = self.sharpness * np.asarray(pooled)
+        raw = raw - raw.max(axis=-1, keepdims=True)
+        shares = np.exp(raw)
+        shares /= shares.sum(axis=-1, keepdims=True)
+        return wrap(shares.astype(values.dtype), operator=self.name)
+
+    def _check(self, values: NDArray[Any], names: tuple[str, ...]) -> None:
+        n_outputs = values.shape[-1]
+        if not self.sharpness >= 0.0 or not np.isfinite(self.sharpness):
+            raise PanelError(f"sharpness must be a finite number >= 0; got {self.sharpness!r}. Use 1.0.")
+        if self.from_logits:
+            return
+        if not 0.0 < self.floor * n_outputs < 1.0:
+            raise PanelError(
+                f"floor must lie in (0, 1/{n_outputs}) for {n_outputs} outputs; got {self.floor!r}. Use 1e-6."
+            )
+        heard = np.isfinite(values)
+        # Half precision cannot sum to 1 any closer.
+        tolerance = 1e-2 if values.dtype == np.float16 else 1e-4
+        total = np.where(heard, values, 0.0).sum(axis=-1, dtype=np.float64)
+        whole = heard.any(axis=-1) & ~np.isinf(values).any(axis=-1)
+        bad = (whole & (np.abs(total - 1.0) > tolerance)) | (np.where(heard, values, 0.0) < 0.0).any(axis=-1)
+        if bad.any():
+            place = tuple(int(i) for i in np.argwhere(bad)[0])
+            sample = f"sample {place[0] if len(place) == 2 else place[:-1]}, " if len(place) > 1 else ""
+            least = float(np.nanmin(values[place]))
+            says = f"holds {least:.6g}" if least < 0.0 else f"sums to {float(total[place]):.6g}"
+            raise PanelError(
+                f"log_pool needs probabilities; the row of specialist {names[place[-1]]!r} ({sample}"
+                f"outputs {n_outputs}) {says}. Normalise it, or pass from_logits=True."
+            )
+
+
+def _mean_rule(name: str) -> Rule:
+    return Rule(
+        name=name, fuse=_mean_core, weigh=_mean_weights, share=_mean_shares, coordinatewise=True, signed=True
+    )
+
+
+def _mean_core(rows: NDArray[Any], f: int, alpha: Floats | None) -> tuple[NDArray[Any], Unclean]:
+    weights = np.ones((1, rows.shape[1])) if alpha is None else alpha
+    fused = combine(rows, weights)
+    # NaN and infinity survive a sum in which every weight differs from 0.
+    return fused, ~np.isfinite(fused).all(axis=1)
+
+
+def _mean_weights(rows: NDArray[Any], f: int, alpha: Floats | None) -> tuple[NDArray[Any], Unclean]:
+    n_samples, n = rows.shape[:2]
+    weights = np.full((1, n), 1.0 / n) if alpha is None else alpha
+    return np.broadcast_to(weights, (n_samples, n)).copy(), ~np.isfinite(rows).all(axis=(1, 2))
+
+
+def _mean_shares(rows: NDArray[Any], f: int, alpha: Floats | None) -> tuple[NDArray[Any], Unclean]:
+    weights, unclean = _mean_weights(rows, f, alpha)
+    return np.broadcast_to(weights[:, :, None], rows.shape).copy(), unclean
