@@ -26,8 +26,8 @@ _EXPORTS: dict[str, str] = {
     "Views": "views",
     "learned_fusion_names": "fusions",
     "make_fusion": "ensemble",
-    "PanelTable": "readers",
-    "read_panel": "readers",
+    "PanelTable": "readers.reader",
+    "read_panel": "readers.reader",
     "LLMPanel": "datasets.llm_panels",
     "SixViewDigits": "datasets.mfeat",
     "llm_panel_names": "datasets.llm_panels",
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from estimators.datasets.mfeat import SixViewDigits, load_mfeat
     from estimators.ensemble import RobustFusionClassifier, RobustFusionRegressor, make_fusion
     from estimators.fusions import learned_fusion_names
-    from estimators.readers import PanelTable, read_panel
+    from estimators.readers.reader import PanelTable, read_panel
     from estimators.specialists import Specialist
     from estimators.stacking import Arbiter
     from estimators.views import Views

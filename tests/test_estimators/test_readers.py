@@ -12,7 +12,7 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-import estimators._table_files as table_files
+import estimators.readers.table_files as table_files
 from estimators import load_llm_panel, read_panel
 from estimators.datasets._archives import DATA
 from theory import PanelError, panel_errors

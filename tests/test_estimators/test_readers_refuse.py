@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import estimators._table_files as table_files
+import estimators.readers.table_files as table_files
 from estimators import read_panel
 from theory import PanelError
 

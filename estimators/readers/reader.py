@@ -10,10 +10,10 @@ from typing import Literal
 
 import numpy as np
 
-from estimators._array_files import Arrays, check_shapes, read_netcdf, read_npz
-from estimators._columns import Column, array_column, guess, listing, pick
-from estimators._panel_tables import RawPanel, read_table_panel, read_truth_table
-from estimators._panel_tasks import TASKS, settle
+from estimators.readers.array_files import Arrays, check_shapes, read_netcdf, read_npz
+from estimators.readers.columns import Column, array_column, guess, listing, pick
+from estimators.readers.tables import RawPanel, read_table_panel, read_truth_table
+from estimators.readers.tasks import TASKS, settle
 from theory._exceptions import PanelError
 
 Task = Literal["labels", "probabilities", "numbers"]

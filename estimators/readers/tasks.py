@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from estimators._columns import Column, array_column, factorize, listing, number_text
-from estimators._panel_tables import RawPanel
+from estimators.readers.columns import Column, array_column, factorize, listing, number_text
+from estimators.readers.tables import RawPanel
 from theory._exceptions import PanelError
 
 TASKS = ("labels", "probabilities", "numbers")

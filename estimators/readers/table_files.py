@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from estimators._columns import (
+from estimators.readers.columns import (
     EMPTY_NUMBERS,
     Column,
     array_column,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from estimators._array_files import SAMPLES, TRUTHS
-from estimators._columns import Column, factorize, guess, listing, pick, truth_inside
-from estimators._table_files import TableFile
+from estimators.readers.array_files import SAMPLES, TRUTHS
+from estimators.readers.columns import Column, factorize, guess, listing, pick, truth_inside
+from estimators.readers.table_files import TableFile
 from theory._exceptions import PanelError
 
 _SAMPLE = (

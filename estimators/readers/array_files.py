@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from estimators._columns import guess, listing, pick, truth_inside
+from estimators.readers.columns import guess, listing, pick, truth_inside
 from theory._exceptions import PanelError
 
 ANSWERS = ("answers", "panel", "predictions", "votes", "probabilities")
