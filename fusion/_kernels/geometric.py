@@ -96,6 +96,7 @@ def geometric_weights(
             rho[k] = np.inf
             stretch[k] = 1.0
             length_before[k] = 0.0
+            nearest[k] = 0  # a lane whose distances are not numbers never sets it
         for i in range(n):
             for k in range(lanes):
                 share[i, k] = 0.0
