@@ -213,6 +213,8 @@ class BaseRobustFusion(MetaEstimatorMixin, BaseComposition, metaclass=ABCMeta):
     def _check_input(self, X: Any, *, reset: bool) -> Any:
         if not hasattr(X, "shape"):
             X = np.asarray(X)
+        elif hasattr(X, "tocsr"):
+            X = X.tocsr()  # other sparse layouts cannot be cut into folds
         if len(X.shape) != 2:
             raise ValueError(
                 f"Expected 2D array, got {len(X.shape)}D array instead. Reshape your data with "

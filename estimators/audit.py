@@ -321,9 +321,7 @@ class PanelAudit(BaseEstimator):
         self.error_covariance_ = error_covariance(named, kind="covariance", missing=missing)
         self.error_correlation_ = error_correlation(named, groups=table.groups, missing=missing)
         self.variance_ = ensemble_variance(self.error_covariance_)
-        self.effective_number_ = effective_number(
-            self.error_covariance_ if missing == "abstain" else named, ci=None if missing == "abstain" else 0.95
-        )
+        self.effective_number_ = effective_number(named, groups=table.groups, missing=missing)
         self.clones_ = find_clones(named, threshold=self.clone_threshold, missing=missing)
         self.agreement_ = None
         if table.task != "numbers":

@@ -88,7 +88,7 @@ def weigh_evidence(
     correlation = error_correlation(table, sample_weight=weight, missing=missing)
     number = float("nan")
     if (moments.value.diagonal() > 0).any():
-        number = float(effective_number(moments, ci=None).value)
+        number = float(effective_number(moments).value)
     if weight is None or bool((weight == weight[0]).all()):
         prices = price(table, v0=v0, missing=missing, cross_fitted=True)
     else:

@@ -195,7 +195,7 @@ class PanelFuser:
         if self.fusion.row.takes_budget:
             share = self.fusion.n_byzantine
             return int(np.floor(share * n_specialists + 1e-9)) if isinstance(share, float) else int(share)
-        return (n_specialists - 1) // 2 if self.fusion.row.breakdown not in ("0", "1/n", "none") else 0
+        return (n_specialists - 1) // 2 if self.fusion.row.breakdown == "1/2" else 0
 
     def fuse(
         self,

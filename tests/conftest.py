@@ -9,6 +9,7 @@ from pathlib import Path
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("SCIPY_ARRAY_API", "1")  # else scikit-learn skips its array API check
 
 import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
