@@ -32,7 +32,7 @@ class Operator:
     scope = "sample"
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Give the parameters by name.
+        """Give the parameters by name, as scikit-learn's clone and grid search ask for them.
 
         Parameters
         ----------
@@ -100,8 +100,14 @@ class Operator:
 
         Parameters
         ----------
-        panel, weights, missing, excess
-            As in a call.
+        panel : array-like of shape (..., specialist, output)
+            What the specialists said.
+        weights : array-like of shape (specialist,) or (..., specialist), optional
+            Trust in each specialist.
+        missing : {"fault", "abstain", "raise"}, default "fault"
+            What a non-finite answer is.
+        excess : {"raise", "nan"}, default "raise"
+            What too many of them do.
 
         Returns
         -------
@@ -120,8 +126,14 @@ class Operator:
 
         Parameters
         ----------
-        panel, weights, missing, excess
-            As in a call.
+        panel : array-like of shape (..., specialist, output)
+            What the specialists said.
+        weights : array-like of shape (specialist,) or (..., specialist), optional
+            Trust in each specialist.
+        missing : {"fault", "abstain", "raise"}, default "fault"
+            What a non-finite answer is.
+        excess : {"raise", "nan"}, default "raise"
+            What too many of them do.
 
         Returns
         -------

@@ -5,28 +5,31 @@ Every function takes ``honest`` of shape (..., honest specialist, output) and re
 from the global random state and no input is changed.
 """
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from fusion.attacks._honest import Lies
-from fusion.attacks.crashes import constant, infinite, nan_fault
-from fusion.attacks.labels import label_permutation, runner_up
-from fusion.attacks.shifts import a_little_is_enough, colluders, gaussian, inner_product, mimic, sign_flip
+from theory._lazy import attach
 
-ATTACKS: dict[str, Callable[..., Lies]] = {
-    attack.__name__: attack
-    for attack in (
-        sign_flip,
-        inner_product,
-        a_little_is_enough,
-        colluders,
-        mimic,
-        constant,
-        gaussian,
-        nan_fault,
-        infinite,
-        label_permutation,
-        runner_up,
-    )
+_EXPORTS = {
+    "a_little_is_enough": "shifts",
+    "attack_names": "_table",
+    "colluders": "shifts",
+    "constant": "crashes",
+    "gaussian": "shifts",
+    "get_attack": "_table",
+    "infinite": "crashes",
+    "inner_product": "shifts",
+    "label_permutation": "labels",
+    "mimic": "shifts",
+    "nan_fault": "crashes",
+    "runner_up": "labels",
+    "sign_flip": "shifts",
 }
+__all__ = sorted(_EXPORTS)
 
-__all__ = ["ATTACKS", *ATTACKS]
+__getattr__, __dir__ = attach(__name__, _EXPORTS)
+
+if TYPE_CHECKING:
+    from fusion.attacks._table import attack_names, get_attack
+    from fusion.attacks.crashes import constant, infinite, nan_fault
+    from fusion.attacks.labels import label_permutation, runner_up
+    from fusion.attacks.shifts import a_little_is_enough, colluders, gaussian, inner_product, mimic, sign_flip

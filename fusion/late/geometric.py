@@ -13,7 +13,7 @@ from fusion._arguments import Floats, check_choice
 from fusion._faults import Rule, Unclean
 from fusion._operator import Operator
 from fusion._run import run
-from fusion.late.distance import LANES_UP_TO, out_of_range, square_distances, unclean_distances
+from fusion.late._distances import LANES_UP_TO, out_of_range, square_distances, unclean_distances
 from theory._exceptions import FaultWarning, PanelError
 
 # Weiszfeld steps in lanes before Newton takes over; isotropic panels need about ten.

@@ -181,7 +181,7 @@ def _trimmed_rule(n_byzantine: Any) -> Rule:
 def _median_core(rows: NDArray[Any], f: int, alpha: Floats | None) -> tuple[NDArray[Any], Unclean]:
     n = rows.shape[1]
     if alpha is None:
-        return mean_of_ranks(rows, (n - 1) // 2, n // 2 + 1)
+        return _mean_of_ranks(rows, (n - 1) // 2, n // 2 + 1)
     order = np.argsort(rows, axis=1, kind="stable")
     values = np.take_along_axis(rows, order, axis=1)
     low, high = _middle(alpha, order)
@@ -205,7 +205,7 @@ def _middle(alpha: Floats, order: NDArray[np.intp]) -> tuple[NDArray[np.intp], N
 def _trimmed_core(rows: NDArray[Any], f: int, alpha: Floats | None) -> tuple[NDArray[Any], Unclean]:
     n = rows.shape[1]
     if alpha is None:
-        return mean_of_ranks(rows, f, n - f)
+        return _mean_of_ranks(rows, f, n - f)
     trim = heaviest(alpha, f)[:, None, None]
     order = np.argsort(rows, axis=1, kind="stable")
     values = np.take_along_axis(rows, order, axis=1)
@@ -222,7 +222,7 @@ def _unclean(rows: NDArray[Any]) -> NDArray[np.bool_]:
     return found
 
 
-def mean_of_ranks(rows: NDArray[Any], low: int, high: int) -> tuple[NDArray[Any], Unclean]:
+def _mean_of_ranks(rows: NDArray[Any], low: int, high: int) -> tuple[NDArray[Any], Unclean]:
     """Average the order statistics low <= rank < high of every coordinate.
 
     Parameters

@@ -81,7 +81,7 @@ def _vote_rule() -> Rule:
 
 def _vote_core(rows: NDArray[Any], f: int, alpha: Floats | None) -> tuple[NDArray[Any], Unclean]:
     unclean = ~np.isfinite(rows).all(axis=(1, 2))
-    shares = count_votes(np.argmax(rows, axis=2), rows.shape[2], alpha)
+    shares = _count_votes(np.argmax(rows, axis=2), rows.shape[2], alpha)
     return shares.astype(rows.dtype, copy=False), unclean
 
 
@@ -91,7 +91,7 @@ def _vote_weights(rows: NDArray[Any], f: int, alpha: Floats | None) -> tuple[NDA
     return np.broadcast_to(weights, (n_samples, n)).copy(), ~np.isfinite(rows).all(axis=(1, 2))
 
 
-def count_votes(votes: NDArray[np.intp], n_outputs: int, alpha: Floats | None) -> Floats:
+def _count_votes(votes: NDArray[np.intp], n_outputs: int, alpha: Floats | None) -> Floats:
     """Add up the weights of the votes for each output.
 
     Parameters
@@ -170,7 +170,7 @@ def vote_shares(
         raise PanelError(
             f"labels must lie in 0..{n_outputs - 1}, or be -1 for an abstention; got {bad}. Raise n_outputs."
         )
-    shares = count_votes(votes, n_outputs, read_weights(weights, batch, names))
+    shares = _count_votes(votes, n_outputs, read_weights(weights, batch, names))
     lost = np.isnan(shares).any(axis=1)
     if lost.any() and excess == "raise":
         raise BudgetError(
