@@ -104,7 +104,7 @@ def read_weights(
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
         raise PanelError(
-            f"the weight of specialist {names[column]!r} is {values[row, column]!r}; it must be a finite number"
+            f"the weight of specialist {names[column]!r} is {float(values[row, column])!r}; it must be a finite number"
             + ("." if signed else " >= 0. Only mean and pools take negative weights.")
         )
     total = values.sum(axis=1, keepdims=True)

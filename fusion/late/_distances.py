@@ -17,7 +17,7 @@ LANES_UP_TO = (64, 256)
 def out_of_range(rows: NDArray[Any]) -> NDArray[np.bool_]:
     """Mark samples with a value that is not finite, or whose largest one is no good to square."""
     with np.errstate(invalid="ignore"):
-        peak = np.abs(rows).max(axis=(1, 2), initial=0.0)
+        peak = np.abs(rows).max(axis=(1, 2), initial=0.0).astype(np.float64)
     found: NDArray[np.bool_] = ~(peak <= 1e140) | ((peak > 0.0) & (peak < 1e-120))
     return found
 

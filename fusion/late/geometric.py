@@ -127,7 +127,7 @@ def _geometric_rule(scope: str, tol: float | None, max_iter: int) -> Rule:
 
     return Rule(
         name="geometric_median",
-        withstands=lambda n: (n - 1) // 2,
+        withstands=lambda n: max(n - 1, 0) // 2,
         weigh=weigh,
         euclidean=True,
         scope=scope,

@@ -160,7 +160,7 @@ class TrimmedMean(Operator):
 def _median_rule() -> Rule:
     return Rule(
         name="median",
-        withstands=lambda n: (n - 1) // 2,
+        withstands=lambda n: max(n - 1, 0) // 2,
         fuse=_median_core,
         share=_median_share,
         coordinatewise=True,

@@ -142,7 +142,7 @@ def log_pool(
     BudgetError
         If an answer is not finite.
     PanelError
-        If a row is negative or does not sum to 1 (within 1e-4, 1e-2 for half precision), or a parameter
+        If a row is negative or does not sum to 1 (within 1e-4, or 1e-2 for half precision), or a parameter
         is out of range.
 
     Notes
@@ -221,7 +221,12 @@ class LogPool(Operator):
     def _run(self, panel: Any, what: Any, weights: Any, missing: str, excess: str) -> Any:
         differentiable = is_differentiable(panel)
         values, wrap = as_panel(panel.detach() if differentiable else panel)
-        self._check(values, wrap.names)
+        half = str(getattr(wrap.like, "dtype", values.dtype)) in (
+            "float16",
+            "torch.float16",
+            "torch.bfloat16",
+        )
+        self._check(values, wrap.names, partly=missing == "abstain", tolerance=1e-2 if half else 1e-4)
         if what != "fused":
             # The shares of the pool are those of the mean of the logarithms: the weights themselves.
             if what == "weights":
@@ -259,7 +264,7 @@ class LogPool(Operator):
         shares /= shares.sum(axis=-1, keepdims=True)
         return wrap(shares.astype(values.dtype), operator=self.name)
 
-    def _check(self, values: NDArray[Any], names: tuple[str, ...]) -> None:
+    def _check(self, values: NDArray[Any], names: tuple[str, ...], *, partly: bool, tolerance: float) -> None:
         n_outputs = values.shape[-1]
         if not self.sharpness >= 0.0 or not np.isfinite(self.sharpness):
             raise PanelError(f"sharpness must be a finite number >= 0; got {self.sharpness!r}. Use 1.0.")
@@ -270,10 +275,9 @@ class LogPool(Operator):
                 f"floor must lie in (0, 1/{n_outputs}) for {n_outputs} outputs; got {self.floor!r}. Use 1e-6."
             )
         heard = np.isfinite(values)
-        # Half precision cannot sum to 1 any closer.
-        tolerance = 1e-2 if values.dtype == np.float16 else 1e-4
         total = np.where(heard, values, 0.0).sum(axis=-1, dtype=np.float64)
-        whole = heard.any(axis=-1) & ~np.isinf(values).any(axis=-1)
+        # Rows with holes are left to the fault policy, unless the holes are outputs the specialist does not know.
+        whole = heard.any(axis=-1) & ~np.isinf(values).any(axis=-1) if partly else heard.all(axis=-1)
         bad = (whole & (np.abs(total - 1.0) > tolerance)) | (np.where(heard, values, 0.0) < 0.0).any(axis=-1)
         if bad.any():
             place = tuple(int(i) for i in np.argwhere(bad)[0])
