@@ -154,7 +154,7 @@ def geometric_weights(
                     cross[k] += move * before[o, k]
             for k in range(lanes):
                 force = total[k] * np.sqrt(gap[k])
-                if active[k] == 1 and held[k] > 0.0 and force <= held[k]:
+                if active[k] == 1 and held[k] > 0.0 and force <= held[k] + tolerance:
                     # The rows at this point outweigh the pull of all others: it is the answer.
                     rho[k] = 0.0
                     active[k] = 0

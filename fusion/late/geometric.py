@@ -200,16 +200,27 @@ def _newton(
     """Weights by Newton steps on Gram matrices about the medoid, safeguarded by Weiszfeld steps."""
     n_samples, n, _ = rows.shape
     square[:, np.arange(n), np.arange(n)] = 0.0
-    medoid = np.argmin((np.sqrt(square) * alpha[:, None, :]).sum(axis=2), axis=1)
-    gram = _gram(rows, medoid)
+    length = np.sqrt(square)
+    first = np.argmin((length * alpha[:, None, :]).sum(axis=2), axis=1)
+    gram = _gram(rows, first)
+    # One far liar hides the differences between honest sums; summed differences from one honest row show them:
+    # |x_i - x_j| - |x_j - c| = (|x_i - c|^2 - 2 (x_i - c)(x_j - c)) / (|x_i - x_j| + |x_j - c|).
+    own = np.einsum("sii->si", gram)
+    reach = length + np.sqrt(own)[:, None, :]
+    gain = (own[:, :, None] - 2.0 * gram) / np.where(reach > 0.0, reach, 1.0)
+    medoid = np.argmin((gain * alpha[:, None, :]).sum(axis=2), axis=1)
+    at = np.arange(n_samples)
+    beside = gram[at, medoid]
+    gram = gram - beside[:, :, None] - beside[:, None, :] + beside[at, medoid][:, None, None]
     weights = np.zeros((n_samples, n))
     residual = np.full(n_samples, np.inf)
-    reach = np.sqrt(np.einsum("sii->si", gram))
+    reach = np.sqrt(np.maximum(np.einsum("sii->si", gram), 0.0))
     copies = reach == 0.0
     held = np.where(copies, alpha, 0.0).sum(axis=1)
     near = np.where(copies, 0.0, alpha / np.where(copies, 1.0, reach))
     force = np.sqrt(np.maximum(np.einsum("si,sij,sj->s", near, gram, near), 0.0))
-    settled = force <= held
+    # What is left of the pull at a row, once the row itself holds back, is the residual there.
+    settled = force <= held + tol
     weights[settled] = np.where(copies, alpha / held[:, None], 0.0)[settled]
     residual[settled] = 0.0
     open_ = np.flatnonzero(~settled)
@@ -239,11 +250,12 @@ def _newton(
         except np.linalg.LinAlgError:
             c = np.full(a.shape, np.nan)
         push = c / distance
+        # Near the end the objective no longer tells the two apart, and Newton is the better one.
         with np.errstate(invalid="ignore", over="ignore"):
             quick = v + push - v * push.sum(axis=1, keepdims=True)
             value_quick = (a * _distances(g, quick)[0]).sum(axis=1)
             value_plain = (a * _distances(g, plain)[0]).sum(axis=1)
-            use = np.isfinite(quick).all(axis=1) & (value_quick <= value_plain) & ~done
+            use = np.isfinite(quick).all(axis=1) & (value_quick <= value_plain * (1.0 + 1e-13)) & ~done
         weights[open_] = np.where(use[:, None], quick, plain)
         open_ = open_[~done]
         if not open_.size:
