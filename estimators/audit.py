@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from estimators.findings import describe
 from estimators.fusions import fusion_name
-from estimators.leaderboard import cross_fused, default_fusions, fit_on, fuse_with, rank_rules
+from estimators.leaderboard import cross_fused, default_fusions, fit_on, fuse_with, paired_gain, rank_rules
 from estimators.liars import attack_rules
 from estimators.table import Table, read_answers, read_table
 from theory import (
@@ -126,8 +126,8 @@ class PanelAudit(BaseEstimator):
         cv: int = 5,
         n_byzantine: Sequence[int] = (1, 2),
         withstand: int = 0,
-        n_subsets: int = 20,
-        n_attack_samples: int = 2000,
+        n_subsets: int = 16,
+        n_attack_samples: int = 1000,
         max_samples: int = 50_000,
         clone_threshold: float = 0.9,
         random_state: Any = None,
@@ -247,11 +247,10 @@ class PanelAudit(BaseEstimator):
         check_is_fitted(self, "recommended_fusion_")
         n_outputs = self.table_.panel.shape[2]
         values, counts = read_answers(panel, self.task_, n_options, n_outputs)
-        if values.shape[1:] != self.table_.panel.shape[1:]:
-            raise PanelError(f"panel needs {self.table_.panel.shape[1:]} (specialist, output); got {values.shape[1:]}.")
+        known = self.table_.panel.shape[1:]
+        if values.shape[1] != known[0] or (self.task_ != "labels" and values.shape[2] != known[1]):
+            raise PanelError(f"panel needs {known} (specialist, output) as in fit; got {values.shape[1:]}.")
         nothing = np.zeros((len(values), n_outputs) if self.task_ == "numbers" else len(values), dtype=int)
-        if counts is None and self.table_.n_options is not None:
-            counts = np.full(len(values), n_outputs)
         return fuse_with(self._fuser, Table(values, nothing, self.task_, counts, self.names_))
 
     def predict(self, panel: Any, *, n_options: Any = None) -> NDArray[Any]:
@@ -375,7 +374,17 @@ class PanelAudit(BaseEstimator):
             at = self.robustness_[self.robustness_["n_byzantine"] == self.withstand]
             if len(at):
                 return str(at.groupby("rule")["worst"].min().idxmax())
-        return str(self.leaderboard_.index[0])
+        board = self.leaderboard_
+        if self.task_ == "numbers":
+            return str(board.index[0])
+        # accuracies within noise of the top are told apart by the Brier score, which varies less
+        top = self.fused_[board.index[0]]
+        level = []
+        for rule in board.index:
+            gain, se = paired_gain(self.table_, top, self.fused_[rule])
+            if gain <= se or rule == board.index[0]:
+                level.append(rule)
+        return str(board.loc[level, "brier"].idxmin())
 
     def to_html(self, path: Any = None, *, title: str = "Panel audit") -> str:
         """Write the audit as one self-contained HTML page.

@@ -44,9 +44,12 @@ def _reasons(audit: PanelAudit) -> list[str]:
             f"{row['score']:.3f}."
         )
     else:
+        place = f"the best of {len(board)} rules"
+        if name != board.index[0]:
+            place = f"within noise of the best of {len(board)} rules, and of those the one with the best Brier score"
         reasons.append(
             f"Use {name}: {unit} {row['score']:.3f} (standard error {row['se']:.3f}) on samples it did not learn "
-            f"from, the best of {len(board)} rules."
+            f"from, {place}."
         )
     if name == "best_single":
         reasons.append("No fusion beat the best specialist alone here: ask that one, and save the others' cost.")

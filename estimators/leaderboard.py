@@ -160,7 +160,8 @@ def losses(table: Table, fused: NDArray[np.float64]) -> dict[str, NDArray[np.flo
     Returns
     -------
     dict of str to ndarray (sample,)
-        ``error`` (0/1), ``log_loss`` and ``brier`` for classes; ``squared_error`` for numbers.
+        ``error`` (0/1, a tie among k options counting 1 - 1/k if the truth is one of them),
+        ``log_loss`` and ``brier`` for classes; ``squared_error`` for numbers.
     """
     answered = ~np.isnan(fused).all(axis=1)
     if table.task == "numbers":
@@ -173,8 +174,10 @@ def losses(table: Table, fused: NDArray[np.float64]) -> dict[str, NDArray[np.flo
     mass = shares.sum(axis=1, keepdims=True)
     proba = np.where(mass > 0, shares / np.where(mass > 0, mass, 1.0), flat)
     index = np.arange(len(proba))
-    wrong = (~answered | (proba.argmax(axis=1) != table.y)).astype(float)
     right = proba[index, table.y]
+    # a tie is scored by chance: breaking it by option number would favour whoever codes the options
+    first = proba >= proba.max(axis=1, keepdims=True) - 1e-12
+    wrong = np.where(answered & first[index, table.y], 1.0 - 1.0 / first.sum(axis=1), 1.0)
     brier = (proba**2).sum(axis=1) - 2.0 * right + 1.0
     return {"error": wrong, "log_loss": -np.log(np.maximum(right, _FLOOR)), "brier": brier}
 

@@ -161,7 +161,8 @@ class Arbiter(BaseEstimator):
         """
         check_is_fitted(self, "task_")
         values = np.asarray(panel, dtype=np.float64)
-        if values.ndim != 3 or values.shape[2] != self.n_outputs_:
+        fixed = self.task_ == "regression" or self.per_ == "class"  # options may be more or fewer than in fit
+        if values.ndim != 3 or (fixed and values.shape[2] != self.n_outputs_):
             raise PanelError(f"panel needs {self.n_outputs_} outputs as in fit; got shape {values.shape}.")
         if self.task_ == "regression":
             table, _ = _filled(values.reshape(len(values), -1), self._fill)

@@ -177,8 +177,8 @@ class CovarianceWeights(BaseEstimator):
 
     Notes
     -----
-    When specialists are absent the weights are solved again on those present, once per pattern:
-    free weights divided by their sum can be far off.
+    Where specialists are absent, weights on the simplex are divided among those present. Free weights
+    divided by their sum can be far off, so they are solved again, once per pattern of presence.
 
     References
     ----------
@@ -257,7 +257,9 @@ class CovarianceWeights(BaseEstimator):
             given="matrix",
         )
         weights[chosen] = solved.value
-        return weights
+        if self.constraint == "simplex":  # not quite zero: whoever is unused still speaks where nobody else does
+            weights[chosen] = np.maximum(weights[chosen], 1e-9)
+        return weights / weights.sum()
 
     def fuse(self, panel: NDArray[np.float64]) -> NDArray[np.float64]:
         """Fuse a panel with the weights of those present.
@@ -274,14 +276,11 @@ class CovarianceWeights(BaseEstimator):
         """
         check_is_fitted(self)
         present = np.isfinite(panel).any(axis=2)
-        if present.all():
+        if self.constraint == "simplex" or present.all():
             return np.asarray(linear_pool(panel, weights=self.weights_, missing="abstain"))
         patterns, which = np.unique(present, axis=0, return_inverse=True)
-        rows = np.stack([self._cached(pattern) for pattern in patterns])[which.reshape(-1)]
+        rows = np.stack([self._solve(pattern) for pattern in patterns])[which.reshape(-1)]
         return np.asarray(linear_pool(panel, weights=rows, missing="abstain"))
-
-    def _cached(self, pattern: NDArray[np.bool_]) -> NDArray[np.float64]:
-        return self.weights_ if pattern.all() else self._solve(pattern)
 
 
 class TopSpecialists(BaseEstimator):
