@@ -14,7 +14,7 @@ def plurality_sums(
     """Fill out[u, s] with the sum, over all s-subsets of a vote, of the share of the truth in its win.
 
     counts[u] holds the votes for the truth, then those for every wrong answer, largest first;
-    binomial[n, k] = 0 for k > n. The twin is ``theory.pricing.vote_games.plurality_sums_numpy``.
+    binomial[n, k] = 0 for k > n. The twin is ``theory.pricing._vote_games.plurality_sums_numpy``.
     """
     n_rows, n_groups = counts.shape
     width = out.shape[1]

@@ -74,7 +74,7 @@ def effective_number(
     *,
     weights: ArrayLike | None = None,
     kind: Literal["variance", "exchangeable", "participation", "entropy"] = "variance",
-    ci: float = 0.95,
+    ci: float | None = 0.95,
     groups: ArrayLike | None = None,
     given: Literal["auto", "errors", "matrix"] = "auto",
     missing: Literal["raise", "abstain", "complete"] = "raise",
@@ -92,8 +92,8 @@ def effective_number(
         mean variance over the variance of the weighted mean; M / (1 + (M - 1) rho) with rho the mean
         correlation; (sum lambda)^2 / sum lambda^2 and exp of the entropy of lambda / sum lambda, over
         the eigenvalues of the covariance. The last two count directions, not what averaging gains.
-    ci : float
-        Level of the interval.
+    ci : float, optional
+        Level of the interval; None for no interval.
     groups : array-like of shape (sample,), optional
         Labels of samples that belong together.
     given : {"auto", "errors", "matrix"}
@@ -123,7 +123,7 @@ def effective_number(
     1.3333333333333333
     """
     check_choice("kind", kind, _KINDS)
-    quantile = check_level(ci)
+    quantile = 0.0 if ci is None else check_level(ci)
     if is_matrix(source, given):
         if groups is not None or missing != "raise":
             raise PanelError(
@@ -138,7 +138,7 @@ def effective_number(
     numbers = _numbers(moments.matrix, w)
     notes = missing_notes(table)
     se, interval = None, None
-    if kind == "variance" and table.answered is None:
+    if kind == "variance" and table.answered is None and ci is not None:
         e = moments.centred
         variance = float(w @ moments.matrix @ w)
         mean_square = np.einsum("nio,nio->n", e, e) / e.shape[1]
@@ -148,7 +148,7 @@ def effective_number(
         se = standard_error(psi, None, group)
         half = quantile * se / numbers[kind]
         interval = numbers[kind] * np.exp(np.array([-half, half]))
-    elif kind == "variance":
+    elif kind == "variance" and ci is not None:
         notes.append("no interval: answers are missing (missing='complete' gives one)")
     return EffectiveNumber(numbers[kind], se, interval, kind, numbers, table.n, False, tuple(notes))
 

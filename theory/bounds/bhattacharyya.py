@@ -64,7 +64,8 @@ def bhattacharyya(
     ci : float
         Level of the interval of estimated bounds.
     n_bootstrap : int
-        Draws from the posterior of the confusion tables, for the interval.
+        Confusion tables drawn anew for the interval, 0 for none. With few samples per answer (30 for 8
+        answers) a nominal 95 % covers about 90 %.
     seed : int
         Seed of those draws.
 
@@ -275,12 +276,16 @@ def _confusion(
         return _from_exponent(exponent, prior, law, {}, int(first.sum()))
 
     smooth = tables + smoothing
-    result = bound_of(smooth / smooth.sum(axis=2, keepdims=True))
+    theta = smooth / smooth.sum(axis=2, keepdims=True)
+    result = bound_of(theta)
+    # Tables drawn anew and smoothed again: intervals from draws of theta given the counts cover
+    # 70 to 91 % in simulations where these cover 87 to 95 %.
     rng = np.random.default_rng(seed)
+    size = np.maximum(np.rint(tables.sum(axis=2)).astype(np.int64), 1)
     draws = []
     for _ in range(n_bootstrap):
-        gamma = rng.standard_gamma(np.maximum(smooth, 1e-12))
-        draws.append(bound_of_value(gamma / gamma.sum(axis=2, keepdims=True), prior))
+        drawn = rng.multinomial(size, theta) + smoothing
+        draws.append(bound_of_value(drawn / drawn.sum(axis=2, keepdims=True), prior))
     interval = None
     if draws:
         tail = (1.0 - ci) / 2.0

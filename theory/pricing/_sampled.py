@@ -56,7 +56,7 @@ def price_game(
 
     if rule in ("leave_one_out", "solo"):
         return _one_at_a_time(loss, m, rule)
-    if exact is True or (exact is None and m <= MOST_ENUMERATED):
+    if m <= 3 or exact is True or (exact is None and m <= MOST_ENUMERATED):
         return _enumerate(loss, m, law, v0)
     return _permute(loss, m, law, n_permutations, seed)
 
@@ -88,30 +88,61 @@ def _one_at_a_time(loss: Game, m: int, rule: str) -> Sampled:
 
 
 def _permute(loss: Game, m: int, law: Floats, n_permutations: int, seed: int) -> Sampled:
-    """Average contributions over random orders and their reverses, weighted to the size law."""
+    """Average contributions over random orders and their reverses.
+
+    Joining nobody, joining one other (while those pairs are a small part of the calls) and joining
+    everybody else are evaluated exactly: small coalitions hold most of the variance, and one
+    outlier among 14 specialists brings intervals that sample them down to 70 %. Contributions in
+    between are averaged over the visits of each specialist, and Shapley prices are moved by equal
+    amounts to sum to the total.
+    """
     if n_permutations < 4:
         raise PanelError(f"n_permutations must be at least 4 for a standard error; got {n_permutations}.")
     rng = np.random.default_rng(seed)
-    nobody = loss(())
-    everyone = loss(tuple(range(m)))
+    nobody, everyone = loss(()), loss(tuple(range(m)))
+    alone = [loss((i,)) for i in range(m)]
+    without = [loss(tuple(j for j in range(m) if j != i)) for i in range(m)]
+    table = np.stack(
+        [law[0] * (nobody - alone[i]) + law[-1] * (without[i] - everyone) for i in range(m)], axis=1
+    )
+    first, calls = 1, 2 + 2 * m
+    if m - 1 <= n_permutations / 2:
+        first, calls = 2, calls + m * (m - 1) // 2
+        share = law[1] / (m - 1)
+        for i, j in combinations(range(m), 2):
+            both = loss((i, j))
+            table[:, i] += share * (alone[j] - both)
+            table[:, j] += share * (alone[i] - both)
+    inner = float(law[first:-1].sum())
     pairs = (n_permutations + 1) // 2
-    table = np.zeros((len(nobody), m))
+    sums, visits = np.zeros((len(nobody), m)), np.zeros((pairs, m))
     means = np.zeros((pairs, m))
-    calls = 2
-    for k in range(pairs):
+    for k in range(pairs) if inner > 0 else ():
         order = rng.permutation(m)
         for direction in (order, order[::-1]):
-            before = nobody
-            for position, i in enumerate(direction):
-                if position + 1 == m:
-                    after = everyone
+            before = loss(tuple(sorted(int(j) for j in direction[:first])))
+            calls += first - 1
+            for position in range(first, m - 1):
+                i = direction[position]
+                if position + 2 == m:
+                    after = without[direction[m - 1]]
                 else:
                     after = loss(tuple(sorted(int(j) for j in direction[: position + 1])))
                     calls += 1
-                contribution = (m * law[position]) * (before - after)
-                table[:, i] += contribution
-                means[k, i] += contribution.mean() / 2.0
+                contribution = (law[position] * (m - 1 - first) / inner) * (before - after)
+                sums[:, i] += contribution
+                means[k, i] += contribution.mean()
+                visits[k, i] += 1.0
                 before = after
-    se = means.std(axis=0, ddof=1) / np.sqrt(pairs)
+    counts = np.maximum(visits.sum(axis=0), 1.0)
+    middle = sums / counts
+    table += inner * middle
+    # Influence of a pair of orders on a ratio of sums.
+    psi = inner * (means - middle.mean(axis=0) * visits) * pairs / counts
+    totals = nobody - everyone
+    if np.ptp(law) == 0.0:
+        table += ((totals - table.sum(axis=1)) / m)[:, None]
+        psi -= psi.mean(axis=1, keepdims=True)
+    se = np.sqrt((psi**2).sum(axis=0) / (pairs * (pairs - 1.0)))
     method = f"permutations ({2 * pairs}, antithetic)"
-    return Sampled(table / (2 * pairs), nobody - everyone, se, False, method, calls)
+    return Sampled(table, totals, se, False, method, calls)

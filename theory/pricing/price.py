@@ -84,7 +84,8 @@ def price(
         The deployed rule: takes the panel of a coalition, gives (sample, output), or label codes
         (sample,).
     loss : {"squared", "brier", "zero_one", "log"} or callable, optional
-        Loss of fused answers against ``y``, for ``"fuse"``; a callable gives shape (sample,).
+        Loss of fused answers against ``y``, for ``"fuse"``; a callable gives shape (sample,). ``"zero_one"``
+        splits ties among the largest outputs; ``"log"`` clips probabilities at 1e-12.
     quorum : int
         Least number of specialists that may speak; below it the panel has loss ``v0``. For robust
         rules use 2 n_byzantine + 1, since no rule helps a coalition of one.
