@@ -30,6 +30,9 @@ class TemperatureScaling(BaseEstimator):
     ----------
     inverse_temperature_ : float
         Below 1 for overconfident probabilities.
+    at_bound_ : bool
+        Whether it lies at an end of ``bounds``: the best one lies beyond, as it does where the most
+        probable output is always right.
 
     References
     ----------
@@ -63,11 +66,16 @@ class TemperatureScaling(BaseEstimator):
         Returns
         -------
         self : TemperatureScaling
+
+        Raises
+        ------
+        PanelError
+            If samples, codes and weights do not fit, or bounds are no range above 0.
         """
-        logits, codes = self._logits(proba), np.asarray(y)
-        weight = np.ones(len(codes)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
-        if weight.sum() <= 0:
-            raise PanelError("calibration needs samples with positive weight.")
+        if not 0.0 < self.bounds[0] < self.bounds[1] < np.inf:
+            raise PanelError(f"bounds must be two numbers, 0 < low < high; got {self.bounds!r}.")
+        table, codes, weight = _checked(proba, y, sample_weight)
+        logits = self._logits(table)
         from scipy.optimize import minimize_scalar
         from scipy.special import logsumexp
 
@@ -80,6 +88,7 @@ class TemperatureScaling(BaseEstimator):
         low, high = np.log(self.bounds[0]), np.log(self.bounds[1])
         found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6})
         self.inverse_temperature_ = float(np.exp(found.x))
+        self.at_bound_ = bool(min(found.x - low, high - found.x) < 1e-4)
         return self
 
     def at(self, inverse_temperature: float) -> TemperatureScaling:
@@ -130,6 +139,8 @@ class OneVsRestCalibration(BaseEstimator):
     ----------
     curves_ : list
         One fitted curve per output; None where the output never, or always, is right.
+    base_rates_ : ndarray of shape (output,)
+        Weighted share of samples in which each output is right; stands in for a missing curve.
 
     References
     ----------
@@ -163,22 +174,31 @@ class OneVsRestCalibration(BaseEstimator):
         Returns
         -------
         self : OneVsRestCalibration
+
+        Raises
+        ------
+        PanelError
+            If the method is unknown, or samples, codes and weights do not fit.
         """
         if self.method not in ("sigmoid", "isotonic"):
             raise PanelError(f"method must be 'sigmoid' or 'isotonic'; got {self.method!r}.")
-        table, codes = np.asarray(scores, dtype=np.float64), np.asarray(y)
+        table, codes, weight = _checked(scores, y, sample_weight)
+        # A logistic curve has the same shape at any scale, its penalty and its solver have not.
+        self._centre, self._scale = table.mean(axis=0), table.std(axis=0)
+        self._scale[self._scale == 0] = 1.0
+        table = (table - self._centre) / self._scale
         self.curves_: list[Any] = []
-        self.base_rates_ = np.array([(codes == k).mean() for k in range(table.shape[1])])
+        self.base_rates_ = np.array([np.average(codes == k, weights=weight) for k in range(table.shape[1])])
         for k in range(table.shape[1]):
             hit = codes == k
-            if hit.all() or not hit.any():
+            if hit[weight > 0].all() or not hit[weight > 0].any():
                 self.curves_.append(None)
             elif self.method == "isotonic":
                 curve = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip")
-                self.curves_.append(curve.fit(table[:, k], hit.astype(float), sample_weight=sample_weight))
+                self.curves_.append(curve.fit(table[:, k], hit.astype(float), sample_weight=weight))
             else:
                 curve = LogisticRegression(C=1e4)
-                self.curves_.append(curve.fit(table[:, [k]], hit, sample_weight=sample_weight))
+                self.curves_.append(curve.fit(table[:, [k]], hit, sample_weight=weight))
         return self
 
     def transform(self, scores: Any) -> NDArray[np.float64]:
@@ -195,7 +215,7 @@ class OneVsRestCalibration(BaseEstimator):
             Rows sum to 1.
         """
         check_is_fitted(self)
-        table = np.asarray(scores, dtype=np.float64)
+        table = (np.asarray(scores, dtype=np.float64) - self._centre) / self._scale
         proba = np.empty_like(table)
         for k, curve in enumerate(self.curves_):
             if curve is None:
@@ -235,6 +255,30 @@ def make_calibrator(kind: Any) -> Any:
     from sklearn.base import clone
 
     return clone(kind)
+
+
+def _checked(
+    scores: Any, y: Any, sample_weight: Any
+) -> tuple[NDArray[np.float64], NDArray[Any], NDArray[np.float64]]:
+    """Give scores, codes and weights that fit one another, or say what does not."""
+    table, codes = np.asarray(scores, dtype=np.float64), np.asarray(y)
+    weight = np.ones(len(codes)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+    if table.ndim != 2 or codes.shape != table.shape[:1] or weight.shape != codes.shape:
+        raise PanelError(
+            f"calibration needs scores (sample, output) with one code and weight per sample; got {table.shape}, "
+            f"{codes.shape} and {weight.shape}."
+        )
+    if not np.isfinite(table).all():
+        raise PanelError(
+            f"calibration got {int((~np.isfinite(table)).sum())} scores that are not finite. Leave those samples out."
+        )
+    if codes.dtype.kind not in "iu" or (
+        len(codes) and not (codes.min() >= 0 and codes.max() < table.shape[1])
+    ):
+        raise PanelError(f"y must hold codes from 0 to {table.shape[1] - 1}, the columns of the scores.")
+    if (weight < 0).any() or not weight.sum() > 0:
+        raise PanelError("calibration needs samples with positive weight.")
+    return table, codes, weight
 
 
 def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import warnings
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
 from sklearn.exceptions import NotFittedError
+from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from estimators.views import Views, select_view
+from estimators.columns import take_rows
+from estimators.views import select_view
 from theory import FaultWarning, PanelError
 
 _METHODS = ("auto", "predict_proba", "decision_function", "predict")
@@ -47,8 +50,9 @@ class Specialist(MetaEstimatorMixin, BaseEstimator):
     cost : float
         Cost of one answer, in any unit.
     on_error : {"raise", "abstain"}
-        Whether an exception, or an answer that is not finite, stops the ensemble or counts as an
-        abstention with a :class:`theory.FaultWarning`.
+        Whether an exception stops the ensemble or makes the specialist abstain, with a
+        :class:`theory.FaultWarning`. With ``"abstain"`` an answer that is not finite is an abstention
+        too; with ``"raise"`` it is a fault, which robust rules withstand within their budget.
     freeze : bool
         The model is fitted already and never refitted; clones share it.
     use_weights : bool
@@ -62,11 +66,6 @@ class Specialist(MetaEstimatorMixin, BaseEstimator):
         The fitted model.
     classes_ : ndarray
         Classes of a fitted classifier.
-
-    Raises
-    ------
-    PanelError
-        In ``fit``, if a parameter is out of range or the view is absent everywhere.
 
     Examples
     --------
@@ -115,6 +114,16 @@ class Specialist(MetaEstimatorMixin, BaseEstimator):
         Returns
         -------
         self : Specialist
+
+        Raises
+        ------
+        PanelError
+            If a parameter is out of range, the view does not exist or is absent everywhere, or the
+            model cannot answer by ``method``.
+        TypeError
+            If there are weights that the model cannot take.
+        sklearn.exceptions.NotFittedError
+            If the model is frozen and not fitted.
         """
         self._check_params()
         if self.freeze:
@@ -126,18 +135,20 @@ class Specialist(MetaEstimatorMixin, BaseEstimator):
             if not present.any():
                 raise PanelError(f"view {self.view!r} is absent from every sample; nothing to fit on.")
             rows = np.flatnonzero(present)
-            part, target = _take(part, rows), target[rows]
+            part, target = take_rows(part, rows), target[rows]
             sample_weight = None if sample_weight is None else np.asarray(sample_weight)[rows]
         model = clone(self.model)
         if sample_weight is None or not self.use_weights:
             model.fit(part, target)
         else:
-            if not has_fit_parameter(model, "sample_weight") and not hasattr(model, "steps"):
+            argument = _weight_argument(model)
+            if argument is None:
                 raise TypeError(
                     f"specialist {self._label()} ({type(model).__name__}) does not accept sample_weight. "
                     "Set use_weights=False."
                 )
-            model.fit(part, target, **_weight_argument(model, sample_weight))
+            model.fit(part, target, **{argument: sample_weight})
+        self._check_method(model)
         self.model_ = model
         return self
 
@@ -163,7 +174,7 @@ class Specialist(MetaEstimatorMixin, BaseEstimator):
         if not len(rows):
             width = len(self.classes_) if is_classifier(self) else 1
             return np.full((len(present), width), np.nan)
-        said = self._raw(_take(part, rows))
+        said = self._raw(take_rows(part, rows))
         answers = np.full((len(present), said.shape[1]), np.nan)
         answers[rows] = said
         return answers
@@ -176,7 +187,7 @@ class Specialist(MetaEstimatorMixin, BaseEstimator):
             return "predict"
         if self.method != "auto":
             return self.method
-        return next(m for m in ("predict_proba", "decision_function", "predict") if hasattr(self.model_, m))
+        return next((m for m in _METHODS[1:] if hasattr(self.model_, m)), "predict")
 
     @property
     def classes_(self) -> NDArray[Any]:
@@ -239,6 +250,25 @@ class Specialist(MetaEstimatorMixin, BaseEstimator):
         """
         return np.asarray(self._whole(X, "decision_function"))
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Give the accuracy of a classifier, or R2 of a regressor.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or Views of shape (sample, feature)
+            Input of all specialists.
+        y : array-like of shape (sample,) or (sample, output)
+            Truth.
+        sample_weight : array-like of shape (sample,), optional
+            Weights of the samples.
+
+        Returns
+        -------
+        float
+        """
+        rate = accuracy_score if is_classifier(self) else r2_score
+        return float(rate(y, self.predict(X), sample_weight=sample_weight))
+
     def _whole(self, X: Any, method: str) -> Any:
         check_is_fitted(self, "model_")
         part, present = select_view(X, self.view)
@@ -251,13 +281,24 @@ class Specialist(MetaEstimatorMixin, BaseEstimator):
     def _raw(self, part: Any) -> NDArray[np.float64]:
         method = self.answer_method_
         said = np.asarray(getattr(self.model_, method)(part))
+        n_samples = part.shape[0] if hasattr(part, "shape") else len(part)
+        if said.ndim == 0 or len(said) != n_samples:
+            raise PanelError(
+                f"specialist {self._label()} gave {said.shape} from {method} for {n_samples} samples; needed is one "
+                "row per sample."
+            )
         if not is_classifier(self):
             return said.reshape(len(said), -1).astype(np.float64)
         if method == "predict":
             return (said.reshape(-1, 1) == self.classes_[None, :]).astype(np.float64)
         said = said.astype(np.float64, copy=False)
         if said.ndim == 1:
-            return np.stack([-said, said], axis=1)
+            said = np.stack([-said, said], axis=1)
+        if said.shape[1:] != self.classes_.shape:
+            raise PanelError(
+                f"specialist {self._label()} gave {said.shape} from {method}; needed is a column for each of its "
+                f"{len(self.classes_)} classes."
+            )
         return said
 
     def _check_params(self) -> None:
@@ -265,8 +306,15 @@ class Specialist(MetaEstimatorMixin, BaseEstimator):
             raise PanelError(f"method must be one of {_METHODS}; got {self.method!r}.")
         if self.on_error not in ("raise", "abstain"):
             raise PanelError(f"on_error must be 'raise' or 'abstain'; got {self.on_error!r}.")
-        if not (isinstance(self.cost, int | float) and np.isfinite(self.cost) and self.cost > 0):
+        number = isinstance(self.cost, Real) and not isinstance(self.cost, bool | np.bool_)
+        if not (number and np.isfinite(self.cost) and self.cost > 0):
             raise PanelError(f"cost must be a positive number; got {self.cost!r}.")
+
+    def _check_method(self, model: Any) -> None:
+        if is_classifier(self) and self.method != "auto" and not hasattr(model, self.method):
+            raise PanelError(
+                f"specialist {self._label()} ({type(model).__name__}) has no {self.method}. Set method='auto'."
+            )
 
     def _frozen_model(self) -> Any:
         try:
@@ -275,6 +323,7 @@ class Specialist(MetaEstimatorMixin, BaseEstimator):
             raise NotFittedError(
                 f"specialist {self._label()} has freeze=True but is not fitted. Fit it or set freeze=False."
             ) from error
+        self._check_method(self.model)
         return self.model
 
     def _label(self) -> str:
@@ -284,7 +333,10 @@ class Specialist(MetaEstimatorMixin, BaseEstimator):
         return hasattr(self, "model_")
 
     def __sklearn_clone__(self) -> Specialist:
-        params = {k: v if k == "model" and self.freeze else _cloned(v) for k, v in self.get_params(deep=False).items()}
+        params = {
+            k: v if k == "model" and self.freeze else _cloned(v)
+            for k, v in self.get_params(deep=False).items()
+        }
         return type(self)(**params)
 
     def __sklearn_tags__(self) -> Any:
@@ -351,7 +403,7 @@ def ask(specialist: Specialist, X: Any, n_outputs: int) -> tuple[NDArray[np.floa
                 FaultWarning,
                 stacklevel=2,
             )
-            n_samples = len(X) if isinstance(X, Views) else X.shape[0]
+            n_samples = X.shape[0] if hasattr(X, "shape") else len(X)
             return np.full((n_samples, n_outputs), np.nan), f"{type(error).__name__}: {error}"[:500]
         error.add_note(
             f"raised by specialist {specialist.name!r} in {specialist.answer_method_}. "
@@ -359,7 +411,17 @@ def ask(specialist: Specialist, X: Any, n_outputs: int) -> tuple[NDArray[np.floa
         )
         raise
     if specialist.on_error == "abstain":
-        answers[~np.isfinite(answers).all(axis=1)] = np.nan
+        broken = ~np.isfinite(answers).all(axis=1)
+        _, present = select_view(X, specialist.view)
+        n_broken = int((broken if present is None else broken & present).sum())
+        if n_broken:
+            warnings.warn(
+                f"specialist {specialist.name!r}: {n_broken} of {len(answers)} answers are not finite; they count as "
+                "abstentions.",
+                FaultWarning,
+                stacklevel=2,
+            )
+        answers = np.where(broken[:, None], np.nan, answers)
     return answers, ""
 
 
@@ -367,11 +429,12 @@ def _cloned(value: Any) -> Any:
     return clone(value, safe=False)
 
 
-def _take(part: Any, rows: NDArray[Any]) -> Any:
-    return part.iloc[rows] if hasattr(part, "iloc") and not isinstance(part, Views) else part[rows]
-
-
-def _weight_argument(model: Any, sample_weight: Any) -> dict[str, Any]:
-    if hasattr(model, "steps") and not has_fit_parameter(model, "sample_weight"):
-        return {f"{model.steps[-1][0]}__sample_weight": sample_weight}
-    return {"sample_weight": sample_weight}
+def _weight_argument(model: Any) -> str | None:
+    """Name the argument of ``fit`` that takes weights; a Pipeline hands them to its last step."""
+    if has_fit_parameter(model, "sample_weight"):
+        return "sample_weight"
+    if not hasattr(model, "steps"):
+        return None
+    name, last = model.steps[-1]
+    inner = _weight_argument(last)
+    return None if inner is None else f"{name}__{inner}"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from estimators.columns import as_view, presence, select_columns, take_rows
 from theory import PanelError
 
 
@@ -15,16 +16,17 @@ class Views:
     """Aligned named views of the same samples, with a mask of which are present.
 
     Splitters, ``train_test_split``, ``cross_val_score`` and grid searches cut it along samples like
-    an array, without copying a view until it is asked for by name.
+    an array; a view is copied only when it is asked for by name.
 
     Parameters
     ----------
     views : mapping of str to array-like, optional
-        Name to view: two-axis arrays, sparse matrices, DataFrames, or lists of objects. All have one
-        row per sample.
+        Name to view: arrays, sparse matrices, DataFrames, or lists of texts and other objects. All
+        have one row per sample. One number per sample becomes a column; texts and objects stay in one
+        axis, as scikit-learn's vectorizers want them.
     mask : mapping of str to array-like of bool, optional
         Name to presence, shape (sample,). Where it is not given, a row is absent if it is None or
-        holds nothing but NaN.
+        holds nothing but NaN; rows of a sparse matrix are all present.
     **named : array-like
         Further views by name: ``Views(audio=A, image=V)``.
 
@@ -40,7 +42,7 @@ class Views:
     Raises
     ------
     PanelError
-        If no view is given, a name occurs twice, or lengths differ.
+        If no view is given, a name occurs twice, lengths differ, or a view has no rows or columns.
 
     Examples
     --------
@@ -55,7 +57,12 @@ class Views:
     ndim = 2
 
     def __init__(
-        self, views: Mapping[str, Any] | None = None, /, *, mask: Mapping[str, Any] | None = None, **named: Any
+        self,
+        views: Mapping[str, Any] | None = None,
+        /,
+        *,
+        mask: Mapping[str, Any] | None = None,
+        **named: Any,
     ):
         twice = sorted(set(views or {}) & set(named))
         if twice:
@@ -63,20 +70,24 @@ class Views:
         everything = {**(views or {}), **named}
         if not everything:
             raise PanelError("Views needs at least one view, as in Views(audio=A, image=V).")
-        self._views = {str(name): _as_view(str(name), view) for name, view in everything.items()}
+        unnamed = [name for name in everything if not isinstance(name, str)]
+        if unnamed:
+            raise PanelError(f"views are named by texts; got {unnamed[0]!r} ({type(unnamed[0]).__name__}).")
+        self._views = {name: as_view(name, view) for name, view in everything.items()}
+        self._at: NDArray[np.intp] | None = None
         lengths = {name: _length(view) for name, view in self._views.items()}
         if len(set(lengths.values())) > 1:
-            raise PanelError(f"views have different numbers of samples: {lengths}. Align them, with NaN rows for gaps.")
+            raise PanelError(
+                f"views have different numbers of samples: {lengths}. Align them, with NaN rows for gaps."
+            )
         n_samples = next(iter(lengths.values()))
         stray = sorted(set(mask or {}) - set(self._views))
         if stray:
             raise PanelError(f"mask names {stray}, which are no views; there are {list(self._views)}.")
         self.mask: dict[str, NDArray[np.bool_]] = {}
         for name, view in self._views.items():
-            present = np.asarray((mask or {})[name], dtype=bool) if name in (mask or {}) else _presence(view)
-            if present.shape != (n_samples,):
-                raise PanelError(f"mask of view {name!r} has shape {present.shape}; needed ({n_samples},).")
-            self.mask[name] = present
+            given = None if mask is None else mask.get(name)
+            self.mask[name] = presence(view) if given is None else _as_mask(name, given, n_samples)
         self.shape = (n_samples, sum(_n_columns(view) for view in self._views.values()))
 
     @property
@@ -107,16 +118,18 @@ class Views:
         if isinstance(key, str):
             if key not in self._views:
                 raise PanelError(f"there is no view {key!r}; there are {list(self._views)}.")
-            return self._views[key]
-        rows = np.atleast_1d(np.arange(len(self))[key if isinstance(key, slice) else np.asarray(key)])
-        return self.take(rows)
+            view = self._views[key]
+            return view if self._at is None else take_rows(view, self._at)
+        if isinstance(key, slice):
+            return self._cut(np.arange(len(self))[key])
+        return self.take(key)
 
     def take(self, indices: Any, axis: int = 0) -> Views:
         """Take some samples of every view.
 
         Parameters
         ----------
-        indices : array-like of int
+        indices : array-like of int, or of bool with one entry per sample
             Positions of the samples.
         axis : int
             0; views are cut along samples only.
@@ -125,18 +138,55 @@ class Views:
         -------
         Views
             The chosen samples, with their presence.
+
+        Raises
+        ------
+        PanelError
+            If the indices are no positions of samples.
         """
         if axis != 0:
             raise PanelError("Views are cut along samples only (axis 0); pick a view by name.")
-        rows = np.asarray(indices)
-        return Views(
-            {name: _rows(view, rows) for name, view in self._views.items()},
-            mask={name: present[rows] for name, present in self.mask.items()},
-        )
+        rows = np.atleast_1d(np.asarray(indices))
+        if rows.size == 0:
+            rows = rows.astype(np.intp)
+        n_samples = len(self)
+        if rows.ndim != 1 or rows.dtype.kind not in "iub":
+            raise PanelError(
+                f"Views are cut by a slice, a mask or positions, and a view is picked by one name; got {indices!r}."
+            )
+        if rows.dtype.kind == "b":
+            if len(rows) != n_samples:
+                raise PanelError(f"the mask has {len(rows)} entries for {n_samples} samples.")
+            rows = np.flatnonzero(rows)
+        if len(rows) and not (-n_samples <= int(rows.min()) and int(rows.max()) < n_samples):
+            raise PanelError(
+                f"there are {n_samples} samples; positions {rows.min()} to {rows.max()} were asked for."
+            )
+        return self._cut(rows)
 
     def copy(self) -> Views:
         """Copy every view."""
-        return self.take(np.arange(len(self)))
+        return Views(
+            {name: _copied(self[name]) for name in self},
+            mask={name: present.copy() for name, present in self.mask.items()},
+        )
+
+    def _cut(self, rows: NDArray[Any]) -> Views:
+        part = object.__new__(Views)
+        part._views = self._views
+        part._at = np.arange(len(self))[rows] if self._at is None else self._at[rows]
+        part.mask = {name: present[rows] for name, present in self.mask.items()}
+        part.shape = (len(part._at), self.shape[1])
+        return part
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker process gets its own samples only, not those that were cut away.
+        return {
+            "_views": {name: self[name] for name in self},
+            "_at": None,
+            "mask": self.mask,
+            "shape": self.shape,
+        }
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         raise TypeError(
@@ -144,8 +194,8 @@ class Views:
         )
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{name}: {_n_columns(view)} columns" for name, view in self._views.items())
-        return f"Views({len(self)} samples; {shown})"
+        shown = ", ".join(f"{name}: {_n_columns(view)}" for name, view in self._views.items())
+        return f"Views({len(self)} samples; columns of {shown})"
 
 
 def select_view(X: Any, view: Any) -> tuple[Any, NDArray[np.bool_] | None]:
@@ -156,9 +206,10 @@ def select_view(X: Any, view: Any) -> tuple[Any, NDArray[np.bool_] | None]:
     X : array, DataFrame or Views of shape (sample, feature)
         The input of the ensemble.
     view : None, str, list, slice, tuple or callable
-        None: everything. A str: a view's name, or a column, or ``"prefix:"`` for all columns that
-        begin so. A list or slice: columns by name or position. ``(view, columns)``: columns of a
-        view. A callable gets X and returns the input; scikit-learn's column selectors are callables.
+        None: everything. A str: a view's name, or a column, or ``"audio:"`` for all columns that
+        begin with it, the colon included. A list or slice: columns by name, position or mask.
+        ``(view, columns)``: columns of a view. A callable gets X and returns the input, or the columns
+        as scikit-learn's column selectors do.
 
     Returns
     -------
@@ -174,62 +225,34 @@ def select_view(X: Any, view: Any) -> tuple[Any, NDArray[np.bool_] | None]:
         if isinstance(X, Views):
             raise PanelError(f"X holds the views {list(X)}; give the specialist a view=.")
         return X, None
-    if isinstance(X, Views):
-        name, columns = view if isinstance(view, tuple) else (view, None)
-        if callable(name):
-            return name(X), None
+    if not isinstance(X, Views):
+        if isinstance(view, tuple):
+            raise PanelError(f"view={view!r} names a view, but X is a {type(X).__name__}. Pass Views(...).")
+        return select_columns(X, view), None
+    if callable(view):
+        part = view(X)
+        if isinstance(part, str | tuple):  # a callable may say which view, instead of cutting it out
+            return select_view(X, part)
+        part = as_view(getattr(view, "__name__", "callable"), part)
+        present = presence(part)
+    else:
+        name, columns = view if isinstance(view, tuple) and len(view) == 2 else (view, None)
         if not isinstance(name, str):
-            raise PanelError(f"view={view!r} must name one of the views {list(X)}.")
-        part = X[name] if columns is None else _columns(X[name], columns)
+            raise PanelError(f"view={view!r} must name one of the views {list(X)}, or be (view, columns).")
+        part = X[name] if columns is None else select_columns(X[name], columns)
         present = X.mask[name]
-        return part, None if present.all() else present
-    if isinstance(view, tuple):
-        raise PanelError(f"view={view!r} names a view, but X is a {type(X).__name__}. Pass Views(...).")
-    return _columns(X, view), None
+    if len(present) != len(X):
+        raise PanelError(f"view={view!r} gave {len(present)} rows for {len(X)} samples.")
+    return part, None if present.all() else present
 
 
-def _columns(table: Any, columns: Any) -> Any:
-    names = list(table.columns) if hasattr(table, "columns") else None
-    if callable(columns):
-        chosen = columns(table)
-        return _columns(table, chosen) if isinstance(chosen, list | slice | str) else chosen
-    if isinstance(columns, str):
-        if names is None:
-            raise PanelError(f"view={columns!r} names a column, but X has none. Pass a DataFrame or Views.")
-        columns = [name for name in names if str(name).startswith(columns)] if columns.endswith(":") else [columns]
-        if not columns:
-            raise PanelError(f"no column begins with the prefix; there are {names[:10]}.")
-    if isinstance(columns, slice):
-        return table.iloc[:, columns] if names is not None else table[:, columns]
-    columns = list(columns)
-    if all(isinstance(column, str) for column in columns):
-        lacking = columns if names is None else [column for column in columns if column not in names]
-        if lacking:
-            raise PanelError(f"columns {lacking} are not in X; there are {[] if names is None else names[:10]}.")
-        return table[columns]
-    width = table.shape[1]
-    outside = [column for column in columns if not -width <= column < width]
-    if outside:
-        raise PanelError(f"columns {outside} are outside X, which has {width} columns.")
-    return table.iloc[:, columns] if names is not None else table[:, columns]
-
-
-def _as_view(name: str, view: Any) -> Any:
-    if hasattr(view, "shape") and hasattr(view, "dtype") | hasattr(view, "columns") | hasattr(view, "tocsr"):
-        if not view.ndim >= 1:
-            raise PanelError(f"view {name!r} has no sample axis.")
-        return view.reshape(-1, 1) if view.ndim == 1 and isinstance(view, np.ndarray) else view
-    rows = list(view)
-    if rows and all(isinstance(row, list | tuple | np.ndarray) for row in rows):
-        try:
-            table = np.asarray(rows, dtype=np.float64)
-            if table.ndim == 2:
-                return table
-        except (TypeError, ValueError):
-            pass
-    objects = np.empty((len(rows), 1), dtype=object)
-    objects[:, 0] = rows
-    return objects
+def _as_mask(name: str, given: Any, n_samples: int) -> NDArray[np.bool_]:
+    present = np.asarray(given)
+    if present.dtype.kind not in "b" and not np.isin(present, (0, 1)).all():
+        raise PanelError(f"mask of view {name!r} must hold true and false; got {present.dtype}.")
+    if present.shape != (n_samples,):
+        raise PanelError(f"mask of view {name!r} has shape {present.shape}; needed ({n_samples},).")
+    return present.astype(bool)
 
 
 def _length(view: Any) -> int:
@@ -240,21 +263,5 @@ def _n_columns(view: Any) -> int:
     return int(np.prod(view.shape[1:])) if len(view.shape) > 1 else 1
 
 
-def _rows(view: Any, rows: NDArray[Any]) -> Any:
-    return view.iloc[rows] if hasattr(view, "iloc") else view[rows]
-
-
-def _presence(view: Any) -> NDArray[np.bool_]:
-    if hasattr(view, "tocsr"):
-        return np.ones(view.shape[0], dtype=bool)
-    if hasattr(view, "isna"):
-        gone = np.asarray(view.isna())
-    else:
-        values = np.asarray(view)
-        if values.dtype.kind == "f":
-            gone = np.isnan(values)
-        elif values.dtype == object:
-            gone = np.array([v is None or v != v for v in values.ravel()], dtype=bool).reshape(values.shape)
-        else:
-            return np.ones(len(values), dtype=bool)
-    return ~gone.reshape(len(gone), -1).all(axis=1)
+def _copied(view: Any) -> Any:
+    return view.copy() if hasattr(view, "copy") else view
