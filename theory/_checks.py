@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from theory._backends import kind_of
+from theory._backends import from_array, kind_of
 from theory._exceptions import PanelError
 from theory.errors import as_errors
 
@@ -19,6 +19,8 @@ Ints = NDArray[np.int64]
 # Relative to the mean diagonal; above the rounding of a matrix built in another order of summation.
 _SYMMETRY = 1e-8
 _INDEFINITE = 1e-8
+# Standard errors hold fourth powers, which overflow a double just above this.
+_LARGEST = 1e75
 
 
 def check_choice(name: str, value: object, allowed: tuple[Any, ...]) -> None:
@@ -114,9 +116,7 @@ def is_matrix(source: Any, given: str) -> bool:
     kind = kind_of(source)
     if kind == "xarray":
         return "sample" not in source.dims and source.ndim == 2
-    if kind == "torch":
-        source = source.detach().cpu().numpy()
-    values = np.asarray(source)
+    values = source.detach().cpu().numpy() if kind == "torch" else from_array(source)
     if values.ndim != 2 or values.shape[0] != values.shape[1] or values.dtype.kind not in "iubf":
         return False
     scale = np.abs(values.diagonal()).max(initial=0.0)
@@ -197,6 +197,12 @@ def read_errors(errors: Any, *, missing: str, least: int = 2) -> ErrorTable:
     check_choice("missing", missing, ("raise", "abstain", "complete"))
     values, names = as_errors(errors, missing="raise" if missing == "raise" else "abstain")
     table = values[:, :, None] if values.ndim == 2 else values
+    largest = max(float(np.nanmax(table, initial=0.0)), -float(np.nanmin(table, initial=0.0)))
+    if largest > _LARGEST:
+        raise PanelError(
+            f"errors reach {largest:.3g}: their squares and fourth powers overflow. Clip or transform the "
+            "answers, or score them as right and wrong."
+        )
     answered: NDArray[np.bool_] | None = None
     dropped = 0
     kept: NDArray[np.bool_] | None = None

@@ -289,3 +289,22 @@ def test_bad_options():
         error_correlation(draw(), ci=1.0)
     with pytest.raises(PanelError, match="one label per sample"):
         error_correlation(draw(), groups=[1, 2])
+
+
+def test_outliers_that_overflow_are_refused():
+    errors = draw()
+    errors[3, 1] = -2e199
+    for call in (error_correlation, error_covariance, effective_number):
+        with pytest.raises(PanelError, match=r"errors reach 2e\+199"):
+            call(errors)
+
+
+def test_ragged_rows_are_refused():
+    with pytest.raises(PanelError):
+        effective_number([[1.0, 2.0], [1.0]])
+
+
+def test_one_specialist():
+    result = error_correlation(draw(1))
+    assert np.isnan(result.rho_mean) and result.value.tolist() == [[1.0]]
+    assert "no pair" in result.warnings[-1]
