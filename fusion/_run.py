@@ -121,8 +121,8 @@ def combine(table: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[Any]:
     from fusion._kernels.distance import WEIGHTED_ROWS, weighted_rows
 
     n_samples, n, d = table.shape
-    divisor = ordered_sum(weights, 1)
     if table.dtype not in (np.float32, np.float64) or table.size < 4096:
+        divisor = ordered_sum(weights, 1)
         total = np.zeros((n_samples, d), dtype=np.result_type(table.dtype, np.float64))
         with np.errstate(over="ignore", invalid="ignore"):
             for i in range(n):
@@ -132,7 +132,7 @@ def combine(table: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[Any]:
         return fused
     out = np.empty((n_samples, d), dtype=table.dtype)
     weights = np.ascontiguousarray(weights)
-    core(weighted_rows, WEIGHTED_ROWS, table.dtype, work=table.size)(table, weights, divisor, out)
+    core(weighted_rows, WEIGHTED_ROWS, table.dtype, work=table.size)(table, weights, out)
     return out
 
 

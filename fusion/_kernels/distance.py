@@ -12,7 +12,7 @@ LANES = 64
 KRUM_SCORES = "p3 i2 n f2 b1"
 SQUARE_DISTANCES = "p3 f3"
 CENTRED_GRAM = "p2 n f2"
-WEIGHTED_ROWS = "p3 w2 w1 o2"
+WEIGHTED_ROWS = "p3 w2 o2"
 
 
 def krum_scores(
@@ -135,16 +135,16 @@ def centred_gram(rows: NDArray[Any], pivot: int, gram: NDArray[np.float64]) -> N
             gram[i, j] = gram[j, i]
 
 
-def weighted_rows(
-    panel: NDArray[Any], weights: NDArray[np.float64], divisor: NDArray[np.float64], out: NDArray[Any]
-) -> None:
-    """Add the rows times their weights in float64 and divide; rows of weight 0 are never read."""
+def weighted_rows(panel: NDArray[Any], weights: NDArray[np.float64], out: NDArray[Any]) -> None:
+    """Add the rows times their weights in float64 and divide by the sum of these; rows of weight 0 are never read."""
     n_samples, n, d = panel.shape
     width = min(d, 2048)
     total = np.empty(width, np.float64)
     for s in range(n_samples):
         shared = 0 if weights.shape[0] == 1 else s
-        scale = divisor[0] if divisor.shape[0] == 1 else divisor[s]
+        scale = 0.0
+        for i in range(n):
+            scale += weights[shared, i]
         if d <= width:
             # Short rows: making a slice would take longer than adding it.
             for o in range(d):

@@ -18,6 +18,7 @@ from theory._exceptions import FaultWarning, PanelError
 
 # Weiszfeld steps in lanes before Newton takes over; isotropic panels need about ten.
 _LANE_STEPS = 32
+_STEP_SIZES = (1.0, 0.5, 0.2, 0.05, 0.01)
 
 
 def geometric_median(
@@ -245,22 +246,38 @@ def _newton(
         cosine = g - gv[:, :, None] - gv[:, None, :] + vgv[:, None, None]
         cosine /= distance[:, :, None] * distance[:, None, :]
         system = np.eye(n) * total[:, :, None] - omega[:, :, None] * cosine
-        try:
-            c = np.linalg.solve(system, a[:, :, None])[:, :, 0]
-        except np.linalg.LinAlgError:
-            c = np.full(a.shape, np.nan)
+        c = _solve(system, a)
         push = c / distance
-        # Near the end the objective no longer tells the two apart, and Newton is the better one.
         with np.errstate(invalid="ignore", over="ignore"):
-            quick = v + push - v * push.sum(axis=1, keepdims=True)
-            value_quick = (a * _distances(g, quick)[0]).sum(axis=1)
-            value_plain = (a * _distances(g, plain)[0]).sum(axis=1)
-            use = np.isfinite(quick).all(axis=1) & (value_quick <= value_plain * (1.0 + 1e-13)) & ~done
-        weights[open_] = np.where(use[:, None], quick, plain)
+            newton = push - v * push.sum(axis=1, keepdims=True)
+            best, value = plain, (a * _distances(g, plain)[0]).sum(axis=1)
+            # Shorter steps matter where rows are nearly on a line and the objective nearly flat along it. Near
+            # the end the objective no longer tells the two apart, and the full Newton step is the better one.
+            for size in _STEP_SIZES:
+                trial = v + size * newton
+                reached = (a * _distances(g, trial)[0]).sum(axis=1)
+                use = np.isfinite(trial).all(axis=1) & (
+                    reached <= value * (1.0 + (1e-13 if size == 1.0 else -1e-13))
+                )
+                best = np.where(use[:, None], trial, best)
+                value = np.where(use, reached, value)
+        weights[open_] = np.where(done[:, None], plain, best)
         open_ = open_[~done]
         if not open_.size:
             break
     return weights, residual
+
+
+def _solve(system: Floats, right: Floats) -> Floats:
+    """Solve one system per sample; NaN where it is singular, whatever the others are."""
+    try:
+        found = np.asarray(np.linalg.solve(system, right[:, :, None])[:, :, 0], dtype=np.float64)
+    except np.linalg.LinAlgError:
+        if len(system) == 1:
+            return np.full(right.shape, np.nan)
+        parts = (_solve(system[s : s + 1], right[s : s + 1]) for s in range(len(system)))
+        found = np.concatenate(list(parts)).astype(np.float64, copy=False)
+    return found
 
 
 def _distances(gram: Floats, weights: Floats) -> tuple[Floats, Floats, Floats]:

@@ -1,0 +1,76 @@
+"""The registry as data: names, rows, the table, certificates."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+import fusion
+from fusion import get_operator, operator_names, operator_row, operator_table
+from theory import PanelError
+
+
+def test_names_and_rows():
+    assert operator_names() == operator_names("late")
+    assert operator_names("early") == ()
+    for name in operator_names():
+        operator = get_operator(name)
+        assert operator.name == name
+        assert operator.stage == operator_row(name).stage == "late"
+    krum = get_operator("krum", n_byzantine=3)
+    assert get_operator(krum) is krum
+    other = get_operator(krum, n_byzantine=1)
+    assert (krum.n_byzantine, other.n_byzantine) == (3, 1)
+    with pytest.raises(PanelError, match=r"there is no operator 'krumm'. Use one of mean"):
+        get_operator("krumm")
+    with pytest.raises(PanelError, match="has no parameter 'f'"):
+        get_operator("krum", f=1)
+    with pytest.raises(PanelError, match=r"a name or a fusion\.Operator"):
+        get_operator(np.mean)
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "values"),
+    [
+        ("trimmed_mean", {}, (1 / 3, 2.0, 0.75, 2 / 7)),
+        ("median", {}, (1.0, 2.0, 4 / 3, 1.25)),
+        ("geometric_median", {}, (1.0, 2.0, 2.5, 1.25)),
+        ("multi_krum", {}, (1.50, 10.5, 3.61, 1.27)),
+        ("krum", {}, (4.89, 14.9, 7.49, 4.57)),
+        ("krum", {"neighbors": "n-f-2"}, (6.93, np.inf, 9.78, 5.42)),
+        ("mean", {}, (np.inf,) * 4),
+    ],
+)
+def test_resilience_at_the_published_places(name, params, values):
+    for (n, f), value in zip(((5, 1), (5, 2), (10, 3), (11, 2)), values, strict=True):
+        assert operator_row(name).resilience(n, f, **params).value == pytest.approx(value, rel=4e-3)
+
+
+def test_no_promise_beyond_half():
+    for name in operator_names():
+        assert operator_row(name).resilience(4, 2).value == np.inf
+        assert operator_row(name).resilience(4, 2).kind == "none"
+    assert operator_row("multi_krum").resilience(9, 2, m=8).value == np.inf
+    assert operator_row("mean").resilience(4, 0).value == 0.0
+
+
+def test_the_table_has_a_line_per_operator():
+    lines = operator_table().splitlines()
+    assert len(lines) == len(operator_names()) + 2
+    assert len({line.count("|") for line in lines}) == 1
+
+
+def test_the_readme_holds_the_table(root):
+    text = (root / "README.md").read_text(encoding="utf-8")
+    found = re.search(r"<!-- operators -->\n(.*?)\n<!-- /?operators -->", text, re.S)
+    if "<!-- operators -->" not in text:
+        pytest.skip("README.md shows no operator table")
+    assert found, "the <!-- operators --> mark has no end"
+    assert found[1].strip() == operator_table()
+
+
+def test_rules_without_a_class_are_refused():
+    with pytest.raises(PanelError, match="Operator is no rule by itself"):
+        fusion.Operator()(np.zeros((3, 2)))
