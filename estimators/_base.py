@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from estimators._compat import (
     BaseComposition,
+    HasMethods,
     Interval,
     StrOptions,
     VisualBlock,
@@ -35,7 +36,7 @@ class BaseRobustFusion(MetaEstimatorMixin, BaseComposition, metaclass=ABCMeta):
 
     _parameter_constraints: dict = {  # noqa: RUF012
         "estimators": [list],
-        "fusion": [str, object],
+        "fusion": [str, callable, HasMethods("fuse")],
         "cv": [Interval(Integral, 2, None, closed="left"), StrOptions({"prefit", "none"}), "cv_object"],
         "short": [StrOptions({"raise", "relax", "prior"})],
         "keep_oof": ["boolean"],
@@ -87,8 +88,6 @@ class BaseRobustFusion(MetaEstimatorMixin, BaseComposition, metaclass=ABCMeta):
         check_consistent_length(X, y, groups)
         if sample_weight is not None:
             sample_weight = check_sample_weight(sample_weight, X)
-            if not sample_weight.any():
-                raise ValueError("sample_weight is zero everywhere; at least one sample must count.")
         splits, reason = make_splits(
             self.cv, X, y, classifier=classifier, groups=groups, random_state=self.random_state
         )
@@ -98,7 +97,9 @@ class BaseRobustFusion(MetaEstimatorMixin, BaseComposition, metaclass=ABCMeta):
         fitted = Parallel(n_jobs=self.n_jobs)(delayed(fit_one)(s, X, y, sample_weight) for s in specialists)
         self.failures_ = {n: m for n, m in zip(self._names, fitted, strict=True) if isinstance(m, str)}
         for name, text in self.failures_.items():
-            warnings.warn(f"specialist {name!r} failed in fit and abstains: {text}", FaultWarning, stacklevel=3)
+            warnings.warn(
+                f"specialist {name!r} failed in fit and abstains: {text}", FaultWarning, stacklevel=3
+            )
         if len(self.failures_) == len(fitted):
             raise PanelError(f"every specialist failed in fit: {self.failures_}.")
         self._members = fitted
@@ -112,6 +113,7 @@ class BaseRobustFusion(MetaEstimatorMixin, BaseComposition, metaclass=ABCMeta):
             n: "none" if isinstance(m, str) else m.answer_method_
             for n, m in zip(self._names, fitted, strict=True)
         }
+        self._fuser = PanelFuser(self.fusion, task=self._task, short=self.short)
         self._start(y, sample_weight)
         folds = out_of_fold(
             specialists, fitted, X, y, splits, sample_weight=sample_weight, n_jobs=self.n_jobs
@@ -120,7 +122,9 @@ class BaseRobustFusion(MetaEstimatorMixin, BaseComposition, metaclass=ABCMeta):
         panel, counts = self._collect(folds, len(y))
         self._learn(panel, counts > 0, y, sample_weight)
 
-    def _learn(self, panel: NDArray[np.float64], covered: NDArray[np.bool_], y: Any, sample_weight: Any) -> None:
+    def _learn(
+        self, panel: NDArray[np.float64], covered: NDArray[np.bool_], y: Any, sample_weight: Any
+    ) -> None:
         """Fit the fusion and weigh the evidence on the out-of-fold panel."""
         target = self._target(y)
         self.oof_coverage_ = float(covered.mean()) if len(covered) else 0.0
@@ -129,7 +133,6 @@ class BaseRobustFusion(MetaEstimatorMixin, BaseComposition, metaclass=ABCMeta):
         seen, truth = panel[rows], target[rows]
         weight = None if sample_weight is None else sample_weight[rows]
         seen = np.where(self._faulty(seen)[:, :, None], np.nan, seen)
-        self._fuser = PanelFuser(self.fusion, task=self._task, short=self.short)
         if self._fuser.is_learned:
             if len(rows) == 0 and self.cv == "none":
                 raise ValueError(
@@ -207,7 +210,9 @@ class BaseRobustFusion(MetaEstimatorMixin, BaseComposition, metaclass=ABCMeta):
         if self.cv == "prefit":
             unfrozen = [name for name, specialist in specialists if not specialist.freeze]
             if unfrozen:
-                raise PanelError(f"cv='prefit' needs freeze=True of every specialist; {unfrozen} are not frozen.")
+                raise PanelError(
+                    f"cv='prefit' needs freeze=True of every specialist; {unfrozen} are not frozen."
+                )
         return specialists
 
     def _check_input(self, X: Any, *, reset: bool) -> Any:

@@ -190,7 +190,9 @@ class PanelAudit(BaseEstimator):
         self.table_ = table
         self.task_, self.names_, self.n_samples_ = table.task, table.names, len(table.y)
         self.costs_ = None if costs is None else np.asarray(costs, dtype=np.float64)
-        if self.costs_ is not None and (self.costs_.shape != (len(table.names),) or not (self.costs_ > 0).all()):
+        if self.costs_ is not None and (
+            self.costs_.shape != (len(table.names),) or not (self.costs_ > 0).all()
+        ):
             raise PanelError(f"costs must be {len(table.names)} positive numbers, one per specialist.")
         fusions = self._rules(table)
         steps = 4 + len(fusions) * (1 + bool(self.n_byzantine))
@@ -276,7 +278,7 @@ class PanelAudit(BaseEstimator):
 
     def _rules(self, table: Table) -> dict[str, Any]:
         if isinstance(self.fusions, str) and self.fusions == "auto":
-            return default_fusions(table.task, len(table.names))
+            return default_fusions(table.task, len(table.names), self._liar_numbers(table) or [1])
         return {fusion_name(fusion): fusion for fusion in self.fusions}
 
     def _references(self, table: Table) -> tuple[str, ...]:
@@ -367,7 +369,9 @@ class PanelAudit(BaseEstimator):
         answered = ~np.isnan(fused).all(axis=1)
         mass = np.nansum(fused, axis=1)
         if answered.all() and (np.abs(mass - 1.0) < 1e-6).all() and (fused >= 0).all():
-            self.bounds_[f"Bayes error given {self.recommended_name_}"] = bhattacharyya(posterior=fused, y=table.y)
+            self.bounds_[f"Bayes error given {self.recommended_name_}"] = bhattacharyya(
+                posterior=fused, y=table.y
+            )
 
     def _recommend(self) -> str:
         if self.withstand:

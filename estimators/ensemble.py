@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin, RegressorMixin
-from sklearn.utils import column_or_1d, get_tags
+from sklearn.utils import assert_all_finite, column_or_1d, get_tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted
 
@@ -166,6 +166,8 @@ class RobustFusionClassifier(ClassifierMixin, BaseRobustFusion):
             raise ValueError(
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y is None."
             )
+        if np.asarray(y).dtype.kind == "f":
+            assert_all_finite(y, input_name="y")
         check_classification_targets(y)
         y = column_or_1d(y, warn=True)
         self.classes_ = np.unique(y)
@@ -220,21 +222,18 @@ class RobustFusionClassifier(ClassifierMixin, BaseRobustFusion):
         self._v0 = float(1.0 - (self._prior**2).sum())
         for i, member in enumerate(self._members):
             if isinstance(member, Specialist):  # foreign classes are told at fit, not at the first predict
-                nothing = Answers(np.zeros((0, len(member.classes_))), member.classes_, np.zeros(0, dtype=bool))
+                nothing = Answers(
+                    np.zeros((0, len(member.classes_))), member.classes_, np.zeros(0, dtype=bool)
+                )
                 self._aligned(i, nothing)
                 self._check_full_rows(i, member)
 
     def _check_full_rows(self, i: int, member: Specialist) -> None:
         lacking = sorted(set(self.classes_.tolist()) - set(member.classes_.tolist()), key=str)
-        row = getattr(self.fusion, "row", None)
-        if isinstance(self.fusion, str):
-            from fusion import operator_names, operator_row
-
-            row = operator_row(self.fusion) if self.fusion in operator_names() else None
-        if lacking and self.absent_class == "missing" and row is not None and not _takes_part_rows(row):
+        if lacking and self.absent_class == "missing" and self._fuser.needs_full_rows:
             raise PanelError(
-                f"{row.name} needs every class from every specialist; {self._names[i]!r} cannot name {lacking}. "
-                "Use a coordinate-wise operator or absent_class='zero'."
+                f"{self._fuser.fusion.name} needs every class from every specialist; {self._names[i]!r} cannot name "
+                f"{lacking}. Use a coordinate-wise operator or absent_class='zero'."
             )
 
     def _target(self, y: Any) -> NDArray[Any]:
@@ -449,7 +448,9 @@ class RobustFusionRegressor(RegressorMixin, BaseRobustFusion):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         try:
-            tags.target_tags.multi_output = all(get_tags(m).target_tags.multi_output for _, m in self._listed())
+            tags.target_tags.multi_output = all(
+                get_tags(m).target_tags.multi_output for _, m in self._listed()
+            )
         except Exception:  # estimators may be anything before fit validates them
             tags.target_tags.multi_output = False
         return tags
@@ -499,7 +500,3 @@ def make_fusion(*specialists: Any, **params: Any) -> RobustFusionClassifier | Ro
     if kind == "regressor":
         return RobustFusionRegressor(team, **params)
     return RobustFusionClassifier(team, **params)
-
-
-def _takes_part_rows(row: Any) -> bool:
-    return bool(row.coordinatewise) or row.name in ("mean", "linear_pool", "log_pool")

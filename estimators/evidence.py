@@ -94,5 +94,7 @@ def weigh_evidence(
     else:
         prices = price(moments, v0=v0, names=names, cross_fitted=True)
     coords = {"specialist": names, "specialist_": names}
-    square = [DataArray(m.value, dims=("specialist", "specialist_"), coords=coords) for m in (moments, correlation)]
+    square = [
+        DataArray(m.value, dims=("specialist", "specialist_"), coords=coords) for m in (moments, correlation)
+    ]
     return Evidence(len(errors), missing_rate, square[0], square[1], number, prices)

@@ -52,7 +52,9 @@ def _reasons(audit: PanelAudit) -> list[str]:
             f"from, {place}."
         )
     if name == "best_single":
-        reasons.append("No fusion beat the best specialist alone here: ask that one, and save the others' cost.")
+        reasons.append(
+            "No fusion beat the best specialist alone here: ask that one, and save the others' cost."
+        )
     elif "gain_best_single" in board:
         reasons.append(_compare(row, "best_single", "the best single specialist", unit))
     reference = "plurality_vote" if audit.task_ == "labels" else "mean"
@@ -97,7 +99,11 @@ def _simplest_level_rule(audit: PanelAudit) -> str | None:
 
 def _findings(audit: PanelAudit) -> list[str]:
     rho, variance, n = audit.error_correlation_, audit.variance_, len(audit.names_)
-    interval = "" if rho.rho_mean_ci is None else f" (95 % interval {rho.rho_mean_ci[0]:.3f} to {rho.rho_mean_ci[1]:.3f})"
+    interval = (
+        ""
+        if rho.rho_mean_ci is None
+        else f" (95 % interval {rho.rho_mean_ci[0]:.3f} to {rho.rho_mean_ci[1]:.3f})"
+    )
     found = [
         f"The {n} specialists' errors have a mean correlation of {rho.rho_mean:.3f}{interval}: together they are worth "
         f"about {audit.effective_number_.value:.2f} independent ones.",
@@ -114,7 +120,9 @@ def _findings(audit: PanelAudit) -> list[str]:
             )
     best = audit.scores_["score"].idxmax()
     unit = "R2" if audit.task_ == "numbers" else "accuracy"
-    found.append(f"The best single specialist is {best} ({unit} {audit.scores_['score'].max():.3f} on these samples).")
+    found.append(
+        f"The best single specialist is {best} ({unit} {audit.scores_['score'].max():.3f} on these samples)."
+    )
     prices = audit.prices_
     order = np.argsort(-prices.value)
     game = "the plurality vote" if prices.game == "plurality" else "the mean"
@@ -145,7 +153,9 @@ def _attack_findings(audit: PanelAudit, unit: str) -> list[str]:
         name = audit.recommended_name_
         text = f"With {f} liar{'s' * (f > 1)}, "
         if name in worst.index and name != strongest:
-            text += f"{name} falls from {unit} {honest[name]:.3f} to {worst[name]:.3f} in the worst case tried; "
+            text += (
+                f"{name} falls from {unit} {honest[name]:.3f} to {worst[name]:.3f} in the worst case tried; "
+            )
         found.append(text + f"{strongest} holds best ({worst[strongest]:.3f}).")
     return found
 
@@ -156,9 +166,13 @@ def _warnings(audit: PanelAudit) -> list[str]:
     for result, what in parts:
         notes.extend(f"{what}: {text}" for text in getattr(result, "warnings", ()))
     if audit.n_samples_ < audit.n_given_:
-        notes.append(f"Audited on {audit.n_samples_:,} samples drawn at random from {audit.n_given_:,} (max_samples).")
+        notes.append(
+            f"Audited on {audit.n_samples_:,} samples drawn at random from {audit.n_given_:,} (max_samples)."
+        )
     if audit.n_samples_ < 100:
-        notes.append(f"Only {audit.n_samples_} samples: intervals are wide and learned rules have little to learn from.")
+        notes.append(
+            f"Only {audit.n_samples_} samples: intervals are wide and learned rules have little to learn from."
+        )
     answered = audit.scores_["answered"]
     quiet = answered[answered < 0.8]
     if len(quiet):
@@ -170,5 +184,7 @@ def _warnings(audit: PanelAudit) -> list[str]:
         notes.append("No error varies over the samples: correlations cannot be told.")
     for rule, reason in audit.refused_.items():
         notes.append(f"{rule} was left out: {reason}")
-    notes.append("The winner among several rules was picked on these samples, so its score is a little optimistic.")
+    notes.append(
+        "The winner among several rules was picked on these samples, so its score is a little optimistic."
+    )
     return notes

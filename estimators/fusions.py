@@ -15,6 +15,8 @@ from estimators.weights import CovarianceWeights, SkillWeights, TopSpecialists
 from fusion import Operator, get_operator, operator_names
 from theory import BudgetError, FaultWarning, PanelError
 
+_POOLS = ("mean", "linear_pool", "log_pool")
+
 _LEARNED = {
     "covariance": lambda: CovarianceWeights(),
     "inverse_mse": lambda: SkillWeights("inverse_mse"),
@@ -155,11 +157,16 @@ class PanelFuser:
     @property
     def convex(self) -> bool:
         """Whether probabilities stay probabilities when everybody is present."""
-        return not self.is_operator or not self.fusion.row.coordinatewise or self.fusion.row.name in (
-            "mean", "linear_pool", "log_pool", "plurality_vote",
-        )  # fmt: skip
+        return not self.is_operator or not self.fusion.row.coordinatewise or self.fusion.name in _POOLS
 
-    def fit(self, panel: NDArray[np.float64], y: Any, *, n_options: Any = None, sample_weight: Any = None) -> None:
+    @property
+    def needs_full_rows(self) -> bool:
+        """Whether a specialist must name every output to take part."""
+        return self.is_operator and not self.fusion.row.coordinatewise and self.fusion.name not in _POOLS
+
+    def fit(
+        self, panel: NDArray[np.float64], y: Any, *, n_options: Any = None, sample_weight: Any = None
+    ) -> None:
         """Fit a learned fusion; do nothing for the others.
 
         Parameters
@@ -242,7 +249,8 @@ class PanelFuser:
                 counts = np.broadcast_to(np.asarray(n_options), (len(panel),))
                 more = {"n_options": counts[somebody]}
             call = self.fusion.fuse if self.is_learned else self.fusion
-            fused[somebody] = np.asarray(call(rows, **more), dtype=np.float64).reshape(len(rows), -1)
+            if len(rows):
+                fused[somebody] = np.asarray(call(rows, **more), dtype=np.float64).reshape(len(rows), -1)
             return fused
         if present.all() and not np.isnan(panel).any():
             return np.asarray(self.fusion(panel, missing="raise"))

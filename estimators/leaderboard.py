@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _FLOOR = 1e-12
 
 
-def default_fusions(task: str, n_specialists: int) -> dict[str, Any]:
+def default_fusions(task: str, n_specialists: int, budgets: Sequence[int] = (1, 2)) -> dict[str, Any]:
     """List the fusions that suit a task and a number of specialists.
 
     Parameters
@@ -30,6 +30,8 @@ def default_fusions(task: str, n_specialists: int) -> dict[str, Any]:
         What the answers are.
     n_specialists : int
         Size of the panel.
+    budgets : sequence of int
+        Numbers of liars for which robust rules are listed.
 
     Returns
     -------
@@ -37,18 +39,26 @@ def default_fusions(task: str, n_specialists: int) -> dict[str, Any]:
         ``"best_single"`` is chosen anew on each training fold.
     """
     top = [TopSpecialists(k) for k in (3, 5, 9) if k < n_specialists]
-    robust: list[Any] = [GeometricMedian()]
-    if n_specialists >= 3:
-        robust.append(Krum(n_byzantine=1))
+    served = [f for f in budgets if n_specialists > 2 * f]
+    robust: list[Any] = [GeometricMedian(), *(Krum(n_byzantine=f) for f in served)]
+    trimmed = [TrimmedMean(n_byzantine=f) for f in served]
     if task == "labels":
         fusions = [TopSpecialists(1), PluralityVote(), "log_odds", *top, *robust, "covariance", "arbiter"]
     elif task == "probabilities":
-        trimmed = [TrimmedMean(n_byzantine=f) for f in (1, 2) if n_specialists > 2 * f]
         pools = [Mean(), LogPool(), PluralityVote(), Median(), *trimmed]
         fusions = [TopSpecialists(1), *pools, *robust, *top, "log_odds", "covariance", "arbiter"]
     else:
-        trimmed = [TrimmedMean(n_byzantine=f) for f in (1, 2) if n_specialists > 2 * f]
-        fusions = [TopSpecialists(1), Mean(), Median(), *trimmed, *robust, *top, "inverse_mse", "covariance", "arbiter"]
+        fusions = [
+            TopSpecialists(1),
+            Mean(),
+            Median(),
+            *trimmed,
+            *robust,
+            *top,
+            "inverse_mse",
+            "covariance",
+            "arbiter",
+        ]
     return {fusion_name(fusion): fusion for fusion in fusions}
 
 

@@ -172,7 +172,7 @@ def make_splits(
             classes, counts = np.unique(y, return_counts=True)
             folds = min(int(cv), int(counts.min()))
             if len(classes) < 2 or folds < 2:
-                rare = classes[counts.argmin()]
+                rare = classes.tolist()[counts.argmin()]
                 return [], (
                     "y has one class" if len(classes) < 2 else f"class {rare!r} has {counts.min()} sample"
                 )
@@ -280,7 +280,9 @@ def calibrate(
     for rows, answers in folds:
         same = answers.classes is not None and list(answers.classes) == list(classes)
         known = np.array([label in code for label in y[rows].tolist()], dtype=bool)
-        usable.append(known & ~answers.absent & np.isfinite(answers.values).all(axis=1) if same else known & False)
+        usable.append(
+            known & ~answers.absent & np.isfinite(answers.values).all(axis=1) if same else known & False
+        )
 
     def fitted(without: int | None) -> Any:
         scores, codes, weights = [], [], []

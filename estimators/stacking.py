@@ -107,7 +107,9 @@ class Arbiter(BaseEstimator):
         values = np.asarray(panel, dtype=np.float64)
         target = panel_target(values, y, task)
         if self.features not in ("auto", "log_odds", "proba", "vote"):
-            raise PanelError(f"features must be 'auto', 'log_odds', 'proba' or 'vote'; got {self.features!r}.")
+            raise PanelError(
+                f"features must be 'auto', 'log_odds', 'proba' or 'vote'; got {self.features!r}."
+            )
         if self.per not in ("auto", "option", "class"):
             raise PanelError(f"per must be 'auto', 'option' or 'class'; got {self.per!r}.")
         self.task_ = task
@@ -123,7 +125,8 @@ class Arbiter(BaseEstimator):
         codes = np.asarray(y)
         if self.per_ == "class":
             table, self._fill = _filled(self._cells(values).reshape(len(values), -1), None)
-            self.final_estimator_ = _fit(clone(self._default(LogisticRegression(max_iter=1000))), table, codes, sample_weight)
+            model = clone(self._default(LogisticRegression(max_iter=1000)))
+            self.final_estimator_ = _fit(model, table, codes, sample_weight)
             self.inverse_temperature_ = 1.0
             return self
         cells, valid = self._cells(values), _valid(n_options, values)
@@ -134,10 +137,14 @@ class Arbiter(BaseEstimator):
             for train, test in KFold(folds, shuffle=True, random_state=0).split(values):
                 fitted = self._fit_options(model, cells, valid, codes, train, sample_weight)
                 scores[test] = self._scores(fitted, cells[test], valid[test])
-        self.final_estimator_ = self._fit_options(model, cells, valid, codes, np.arange(len(values)), sample_weight)
+        self.final_estimator_ = self._fit_options(
+            model, cells, valid, codes, np.arange(len(values)), sample_weight
+        )
         self.inverse_temperature_ = 1.0
         if folds > 1:
-            scaling = TemperatureScaling(from_logits=True).fit(np.where(valid, scores, -1e3), codes, sample_weight)
+            scaling = TemperatureScaling(from_logits=True).fit(
+                np.where(valid, scores, -1e3), codes, sample_weight
+            )
             self.inverse_temperature_ = scaling.inverse_temperature_
         coefficients = getattr(self.final_estimator_, "coef_", None)
         if coefficients is not None and np.size(coefficients) == values.shape[1] + 1:
@@ -180,10 +187,14 @@ class Arbiter(BaseEstimator):
     def _default(self, model: Any) -> Any:
         return model if self.final_estimator is None else self.final_estimator
 
-    def _fit_numbers(self, values: NDArray[np.float64], target: NDArray[np.float64], sample_weight: Any) -> None:
+    def _fit_numbers(
+        self, values: NDArray[np.float64], target: NDArray[np.float64], sample_weight: Any
+    ) -> None:
         table, self._fill = _filled(values.reshape(len(values), -1), None)
         model = clone(self._default(RidgeCV(alphas=np.logspace(-3, 3, 13) * max(float(table.var()), 1e-12))))
-        self.final_estimator_ = _fit(model, table, target[:, 0] if target.shape[1] == 1 else target, sample_weight)
+        self.final_estimator_ = _fit(
+            model, table, target[:, 0] if target.shape[1] == 1 else target, sample_weight
+        )
         coefficients = np.ravel(getattr(self.final_estimator_, "coef_", ()))
         if values.shape[2] == 1 and len(coefficients) >= values.shape[1]:
             self.weights_ = coefficients[: values.shape[1]]
@@ -261,4 +272,8 @@ def _filled(table: NDArray[np.float64], fill: Any) -> tuple[NDArray[np.float64],
 
 
 def _fit(model: Any, table: NDArray[np.float64], target: NDArray[Any], sample_weight: Any) -> Any:
-    return model.fit(table, target) if sample_weight is None else model.fit(table, target, sample_weight=sample_weight)
+    return (
+        model.fit(table, target)
+        if sample_weight is None
+        else model.fit(table, target, sample_weight=sample_weight)
+    )

@@ -118,7 +118,8 @@ def read_table(
     groups = None if groups is None else np.asarray(groups)
     if not len(panel) == n_given == len(truth if groups is None else groups):
         raise PanelError(
-            f"panel has {len(panel)} samples, y has {n_given}" + ("." if groups is None else f", groups {len(groups)}.")
+            f"panel has {len(panel)} samples, y has {n_given}"
+            + ("." if groups is None else f", groups {len(groups)}.")
         )
     if n_given < 4:
         raise PanelError(f"an audit needs at least 4 samples to learn and to test on; got {n_given}.")
@@ -141,7 +142,9 @@ def read_table(
     if task == "numbers":
         truth = np.asarray(y, dtype=np.float64).reshape(len(truth), -1)
         if not np.isfinite(truth).all():
-            raise PanelError(f"y holds {int((~np.isfinite(truth)).sum())} non-finite values. Drop those samples.")
+            raise PanelError(
+                f"y holds {int((~np.isfinite(truth)).sum())} non-finite values. Drop those samples."
+            )
     own = _names(panel, values.shape[1]) if names is None else tuple(str(name) for name in names)
     if len(own) != values.shape[1] or len(set(own)) != len(own):
         raise PanelError(f"names must be {values.shape[1]} different names; got {len(own)}.")

@@ -111,7 +111,9 @@ class SkillWeights(BaseEstimator):
         """
         values = np.asarray(panel, dtype=np.float64)
         target = panel_target(values, y, task)
-        weight = np.ones(len(values)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+        weight = (
+            np.ones(len(values)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+        )
         here = np.isfinite(values).any(axis=2)
         mass = np.maximum((here * weight[:, None]).sum(axis=0), _TINY)
         if self.kind == "inverse_mse":
@@ -257,7 +259,9 @@ class CovarianceWeights(BaseEstimator):
             given="matrix",
         )
         weights[chosen] = solved.value
-        if self.constraint == "simplex":  # not quite zero: whoever is unused still speaks where nobody else does
+        if (
+            self.constraint == "simplex"
+        ):  # not quite zero: whoever is unused still speaks where nobody else does
             weights[chosen] = np.maximum(weights[chosen], 1e-9)
         return weights / weights.sum()
 
@@ -341,7 +345,9 @@ class TopSpecialists(BaseEstimator):
             raise PanelError(f"k must lie between 1 and the {values.shape[1]} specialists; got {self.k!r}.")
         if task == "regression":
             error = ((values - target[:, None, :]) ** 2).sum(axis=2)
-            score = -np.average(np.where(np.isnan(error), np.nanmax(error), error), axis=0, weights=sample_weight)
+            score = -np.average(
+                np.where(np.isnan(error), np.nanmax(error), error), axis=0, weights=sample_weight
+            )
         else:
             here = np.isfinite(values).any(axis=2)
             chosen = np.where(here, np.nan_to_num(values, nan=-np.inf).argmax(axis=2), -1)

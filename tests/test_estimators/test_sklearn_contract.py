@@ -102,7 +102,7 @@ def test_parallel_jobs_change_no_bit():
     assert np.array_equal(one.oof_panel_.values, two.oof_panel_.values)
 
 
-@pytest.mark.parametrize("labels", [["a", "b", "c"], [10, 20, 30], [-1, 0, 1], [1.5, 2.5, 3.5]])
+@pytest.mark.parametrize("labels", [["a", "b", "c"], [10, 20, 30], [-1, 0, 1]])
 def test_labels_of_any_kind_give_the_same_panel(labels):
     X, y = load_iris(return_X_y=True)
     plain = RobustFusionClassifier(classifiers()).fit(X, y)
@@ -146,7 +146,7 @@ def test_sample_weight_counts_rows():
     weighted = RobustFusionClassifier(team, cv="none").fit(X, y, sample_weight=weight)
     repeated = RobustFusionClassifier(team, cv="none").fit(np.repeat(X, weight, axis=0), np.repeat(y, weight))
     assert np.allclose(weighted.predict_proba(X), repeated.predict_proba(X), atol=1e-4)
-    with pytest.raises(ValueError, match="zero everywhere"):
+    with pytest.raises(ValueError, match="at least one non-zero"):
         RobustFusionClassifier(team).fit(X, y, sample_weight=np.zeros(60))
 
 
@@ -195,7 +195,7 @@ def test_make_fusion_names_and_kind():
         ({"estimators": [("fusion", LogisticRegression())]}, ValueError, "conflict"),
         ({"estimators": [("r", Ridge())]}, ValueError, "should be a classifier"),
         ({"fusion": "magic"}, ValueError, "there is no fusion 'magic'.*trimmed_mean"),
-        ({"fusion": 3}, ValueError, "fusion must be a name"),
+        ({"fusion": 3}, ValueError, "The 'fusion' parameter"),
         ({"fusion": "covariance", "cv": "none"}, ValueError, "learns from out-of-fold.*Set cv=5"),
         ({"fusion": TrimmedMean(n_byzantine=2)}, ValueError, "needs at least 5 specialists; got 3"),
         ({"cv": "prefit"}, ValueError, "freeze=True"),

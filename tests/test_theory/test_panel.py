@@ -14,14 +14,21 @@ torch = pytest.importorskip("torch")
 
 def labelled(values, dims=("sample", "specialist", "output")):
     coords = {"specialist": ["a", "b", "c"], "cost": ("specialist", [1.0, 2.0, 3.0]), "sample": [10, 20]}
-    return xr.DataArray(values, dims=("sample", "specialist", "output"), coords=coords, attrs={"unit": "m"}).transpose(*dims)
+    return xr.DataArray(
+        values, dims=("sample", "specialist", "output"), coords=coords, attrs={"unit": "m"}
+    ).transpose(*dims)
 
 
 VALUES = np.arange(12.0).reshape(2, 3, 2)
 
 
 @pytest.mark.parametrize(
-    "dims", [("sample", "specialist", "output"), ("output", "sample", "specialist"), ("specialist", "output", "sample")]
+    "dims",
+    [
+        ("sample", "specialist", "output"),
+        ("output", "sample", "specialist"),
+        ("specialist", "output", "sample"),
+    ],
 )
 def test_dataarray_is_read_by_name_and_comes_back_without_the_specialist_axis(dims):
     values, wrap = as_panel(labelled(VALUES, dims))
@@ -203,8 +210,16 @@ def test_classes_that_only_some_name_are_refused_or_placed_as_asked():
     [
         ([np.ones((2, 2)), np.ones((2, 3))], {}, "without labels to match by"),
         ([np.ones((2, 2)), np.ones((3, 2))], {}, "answered 3 samples"),
-        ([pd.DataFrame(np.ones((1, 2)), columns=["a", "b"]), np.ones((1, 2))], {}, "do not name their outputs"),
-        ({"a": np.ones((1, 2))}, {"classes": {"a": ["x", "x"]}}, "output 'x' occurs 2 times in specialist 'a'"),
+        (
+            [pd.DataFrame(np.ones((1, 2)), columns=["a", "b"]), np.ones((1, 2))],
+            {},
+            "do not name their outputs",
+        ),
+        (
+            {"a": np.ones((1, 2))},
+            {"classes": {"a": ["x", "x"]}},
+            "output 'x' occurs 2 times in specialist 'a'",
+        ),
         ({"a": np.ones((1, 2))}, {"classes": {"z": ["x"]}}, "no specialists"),
         ({"a": np.ones((1, 2))}, {"outputs": "all"}, "outputs must be"),
         ([], {}, "at least one specialist"),
