@@ -26,7 +26,7 @@
 import numpy as np
 
 from estimators import llm_panel_names, load_llm_panel
-from fusion import get_operator
+from fusion import mean, vote_shares
 from theory import (
     correlated_panel,
     effective_number,
@@ -46,7 +46,6 @@ from theory import (
 # prediction from the *true* parameters. Monte Carlo error at 40,000 samples is below 4 %.
 
 # %%
-mean = get_operator("mean")
 for rho in (0.0, 0.1, 0.42):
     for n_specialists in (1, 2, 5, 20):
         drawn = correlated_panel(40_000, n_specialists, rho=rho, seed=n_specialists)
@@ -106,6 +105,23 @@ for name, expected in known.items():
     assert np.allclose(figures[name], expected, atol=0.006), name
 assert sum(abs(ratio / formula - 1) < 0.04 for _, _, ratio, formula in figures.values()) == 3  # gsm8k is the exception
 
+# %%
+import matplotlib.pyplot as plt
+
+figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
+sizes = np.arange(1, 101)
+for name, panel in panels.items():
+    errors = panel_errors(panel.answers, panel.gold, kind="zero_one")
+    report = ensemble_variance(error_covariance(errors, kind="covariance"))
+    share = variance_curve(1.0, report.rho_pooled, sizes)
+    (line,) = axes.plot(sizes, share, label=f"{name} (rho {report.rho_pooled:.2f})")
+    axes.plot([errors.shape[1]], [report.value / report.mean_variance], "o", color=line.get_color())
+    assert share[-1] > 0.9 * report.rho_pooled  # the floor: a hundred models do not get below rho
+axes.plot(sizes, 1 / sizes, "--", color="grey", label="independent errors")
+axes.set(xscale="log", xlabel="number of models", ylabel="variance of the mean error\nover that of one model", ylim=(0, None))
+axes.legend(frameon=False)
+plt.show()
+
 # %% [markdown]
 # Between 28 and 51 models are worth two to three independent ones. The three panels on which models err about alike follow
 # the equicorrelated formula within 4 %; on gsm8k, where a few weak models hold most of the variance, it is 17 % off.
@@ -114,21 +130,19 @@ assert sum(abs(ratio / formula - 1) < 0.04 for _, _, ratio, formula in figures.v
 # ## 4. What correlation costs a vote
 #
 # If the same models erred independently (each model's right and wrong answers shuffled over the samples, wrong answers
-# spread over the options), plurality would be nearly perfect. The gap is the price of shared errors.
+# spread over the options), plurality would be nearly perfect. The gap is the price of shared errors. Ties are split:
+# breaking them by option number would let the order of the options decide (models say "A" too often).
 
 # %%
-def plurality(answers: np.ndarray, n_options: int) -> np.ndarray:
-    shares = get_operator("plurality_vote")(
-        np.where((answers >= 0)[:, :, None], (answers[:, :, None] == np.arange(n_options)).astype(float), np.nan),
-        missing="abstain",
-        excess="nan",
-    )
-    return np.nan_to_num(shares, nan=-1.0).argmax(axis=1)
+def plurality_accuracy(answers: np.ndarray, gold: np.ndarray) -> float:
+    """Accuracy of the plurality vote; a tie among k options that holds the truth counts 1/k."""
+    shares = vote_shares(answers, n_outputs=int(max(answers.max(), gold.max())) + 1, excess="nan")
+    first = shares == shares.max(axis=1, keepdims=True)  # nobody answered: NaN equals nothing, so not right
+    return float((first[np.arange(len(gold)), gold] / np.maximum(first.sum(axis=1), 1)).mean())
 
 
 panel = panels["mmlupro"]
-n_options = int(panel.n_options.max())
-actual = (plurality(panel.answers, n_options) == panel.gold).mean()
+actual = plurality_accuracy(panel.answers, panel.gold)
 
 rng = np.random.default_rng(0)
 shuffled = np.empty_like(panel.answers)
@@ -136,9 +150,9 @@ for j in range(panel.answers.shape[1]):
     right = rng.permutation(panel.correct[:, j])
     step = rng.integers(1, np.maximum(panel.n_options, 2))
     shuffled[:, j] = np.where(right, panel.gold, (panel.gold + step) % np.maximum(panel.n_options, 2))
-independent = (plurality(shuffled, n_options) == panel.gold).mean()
+independent = plurality_accuracy(shuffled, panel.gold)
 print(f"plurality of 28 models: {actual:.3f}; the same accuracies with independent errors: {independent:.3f}")
-assert abs(actual - 0.589) < 0.005
+assert abs(actual - 0.589) < 0.002
 assert independent > 0.97
 assert independent - actual > 0.38
 
@@ -152,8 +166,7 @@ assert independent - actual > 0.38
 losses = {}
 for name, panel in panels.items():
     best = panel.correct.mean(axis=0).max()
-    n_options = int(max(panel.n_options.max(), panel.gold.max())) + 1
-    voted = (plurality(panel.answers, n_options) == panel.gold).mean()
+    voted = plurality_accuracy(panel.answers, panel.gold)
     losses[name] = best - voted
     print(f"{name:9s} best single {best:.3f}  plurality {voted:.3f}")
 assert sum(loss > 0 for loss in losses.values()) == 3
@@ -187,4 +200,4 @@ for name, expected in (("mmlupro", 0.350), ("cruxeval", 0.196), ("mathl5", 0.138
     same = agreement.mean["same_wrong"]
     print(f"{name:9s} same wrong answer when both err: {same:.3f} (chance {np.nanmean(agreement.same_wrong_chance):.3f})")
     assert abs(same - expected) < 0.02, (name, same)
-    assert same > 1.2 * np.nanmean(agreement.same_wrong_chance) or name == "cruxeval"
+    assert same > 1.5 * np.nanmean(agreement.same_wrong_chance)
