@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -427,6 +428,17 @@ def test_batch_equals_loop_bit_for_bit(name, params):
         np.testing.assert_array_equal(whole, loop, err_msg=str(shape))
         np.testing.assert_array_equal(operator(panel[None])[0], whole)
         np.testing.assert_array_equal(operator(panel[1:]), whole[1:])
+
+
+@every_case
+def test_threads_change_no_bit(name, params):
+    panel = domain(name, np.random.default_rng(19).normal(size=(2000, 9, 3)))
+    operator = build(name, params, 2)
+    expected = operator(panel)
+    for workers in (2, 8):
+        with ThreadPoolExecutor(workers) as pool:
+            for fused in pool.map(operator, [panel] * 2 * workers):
+                np.testing.assert_array_equal(fused, expected)
 
 
 @every_case

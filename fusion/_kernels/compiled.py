@@ -92,8 +92,12 @@ def _compile(
             kind, readonly = kinds[letter[0]]
             arguments.append(types.Array(kind, int(letter[1]), "C", readonly=readonly))
     fastmath: Any = {"reassoc", "contract"} if reassociate else False
-    decorate = njit(types.void(*arguments), cache=True, nogil=True, error_model="numpy", fastmath=fastmath)
-    ready: Callable[..., None] = decorate(function)
+    options = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
+    try:
+        ready: Callable[..., None] = njit(types.void(*arguments), cache=True, **options)(function)
+    except RuntimeError:
+        # No folder can be written to, as in some containers: compile once per process.
+        ready = njit(types.void(*arguments), **options)(function)
     return ready
 
 

@@ -255,7 +255,7 @@ def _best(scores: Floats, m: int) -> Floats:
             later = columns[j] < columns[i]
             better[i] += later
             better[j] += ~later
-    weights[better.T < m] = 1.0 / m
+    weights[(better < m).T] = 1.0 / m
     return weights
 
 
