@@ -25,7 +25,7 @@ _EXPORTS: dict[str, str] = {
     "TopSpecialists": "weights",
     "Views": "views",
     "learned_fusion_names": "fusions",
-    "make_fusion": "ensemble",
+    "make_fusion": "team",
     "PanelTable": "readers.reader",
     "read_panel": "readers.reader",
     "LLMPanel": "datasets.llm_panels",
@@ -43,10 +43,11 @@ if TYPE_CHECKING:
     from estimators.calibration import OneVsRestCalibration, TemperatureScaling
     from estimators.datasets.llm_panels import LLMPanel, llm_panel_names, load_llm_panel
     from estimators.datasets.mfeat import SixViewDigits, load_mfeat
-    from estimators.ensemble import RobustFusionClassifier, RobustFusionRegressor, make_fusion
+    from estimators.ensemble import RobustFusionClassifier, RobustFusionRegressor
     from estimators.fusions import learned_fusion_names
     from estimators.readers.reader import PanelTable, read_panel
     from estimators.specialists import Specialist
     from estimators.stacking import Arbiter
+    from estimators.team import make_fusion
     from estimators.views import Views
     from estimators.weights import CovarianceWeights, SkillWeights, TopSpecialists

@@ -161,6 +161,13 @@ class RobustFusionClassifier(ClassifierMixin, BaseRobustFusion):
         Returns
         -------
         self : RobustFusionClassifier
+
+        Raises
+        ------
+        ValueError
+            If ``y`` is missing, not finite or no classes, or a parameter does not fit.
+        PanelError
+            If a specialist names classes that are not in ``y``, or all of them failed.
         """
         if y is None:
             raise ValueError(
@@ -376,6 +383,13 @@ class RobustFusionRegressor(RegressorMixin, BaseRobustFusion):
         Returns
         -------
         self : RobustFusionRegressor
+
+        Raises
+        ------
+        ValueError
+            If ``y`` is missing or not finite, or a parameter does not fit.
+        PanelError
+            If a specialist's outputs do not fit ``y``, or all of them failed.
         """
         if y is None:
             raise ValueError(
@@ -454,49 +468,3 @@ class RobustFusionRegressor(RegressorMixin, BaseRobustFusion):
         except Exception:  # estimators may be anything before fit validates them
             tags.target_tags.multi_output = False
         return tags
-
-
-def make_fusion(*specialists: Any, **params: Any) -> RobustFusionClassifier | RobustFusionRegressor:
-    """Build a fusing classifier or regressor without writing names.
-
-    Parameters
-    ----------
-    *specialists : estimator or Specialist
-        The team. A :class:`Specialist` with a ``name`` keeps it; the others are named after their
-        model's class.
-    **params : object
-        Parameters of :class:`RobustFusionClassifier` or :class:`RobustFusionRegressor`.
-
-    Returns
-    -------
-    RobustFusionClassifier or RobustFusionRegressor
-        By the kind of the first specialist.
-
-    Raises
-    ------
-    PanelError
-        If nobody is given, or a name occurs twice.
-
-    Examples
-    --------
-    >>> from sklearn.linear_model import LogisticRegression
-    >>> from sklearn.naive_bayes import GaussianNB
-    >>> [name for name, _ in make_fusion(LogisticRegression(), GaussianNB()).estimators]
-    ['logisticregression', 'gaussiannb']
-    """
-    if not specialists:
-        raise PanelError("make_fusion needs at least one specialist.")
-    names: list[str] = []
-    for member in specialists:
-        own = getattr(member, "name", None) if isinstance(member, Specialist) else None
-        if own in names:
-            raise PanelError(f"two specialists are named {own!r}. Give each its own name.")
-        model = member.model if isinstance(member, Specialist) else member
-        base = own or type(model).__name__.lower()
-        number = sum(name == base or name.startswith(f"{base}-") for name in names)
-        names.append(base if number == 0 else f"{base}-{number + 1}")
-    kind = get_tags(specialists[0]).estimator_type
-    team = list(zip(names, specialists, strict=True))
-    if kind == "regressor":
-        return RobustFusionRegressor(team, **params)
-    return RobustFusionClassifier(team, **params)

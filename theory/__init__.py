@@ -11,6 +11,7 @@ _EXPORTS = {
     "BudgetError": "_exceptions",
     "NotVerifiedError": "_exceptions",
     "FaultWarning": "_exceptions",
+    "Wrap": "panel",
     "as_panel": "panel",
     "as_errors": "errors",
     "as_labels": "labels",
@@ -66,7 +67,7 @@ if TYPE_CHECKING:
     from theory.diversity import Ambiguity, EffectiveNumber, ambiguity, effective_number
     from theory.errors import as_errors, panel_errors
     from theory.labels import as_labels, encode_labels
-    from theory.panel import as_panel
+    from theory.panel import Wrap, as_panel
     from theory.pricing.baseline import Baseline
     from theory.pricing.clones import Clones, find_clones
     from theory.pricing.price import price

@@ -63,7 +63,20 @@ class Wrap:
         return self._restore(fused, drop=self.dims[-2:-1], operator=operator)
 
     def weights(self, weights: NDArray[Any], operator: str | None = None) -> Any:
-        """Give back a (..., specialist) array in the input's kind."""
+        """Give back a (..., specialist) array in the input's kind.
+
+        Parameters
+        ----------
+        weights : ndarray of shape (..., specialist)
+            One number per specialist.
+        operator : str, optional
+            Name of the rule, recorded in the attrs of a DataArray.
+
+        Returns
+        -------
+        array
+            ndarray, tensor or DataArray of shape (..., specialist).
+        """
         return self._restore(weights, drop=self.dims[-1:], operator=operator)
 
     def _restore(self, values: NDArray[Any], drop: tuple[str, ...], operator: str | None) -> Any:
