@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import platform
-import re
 import time
 from pathlib import Path
 
@@ -20,11 +19,11 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
 import numpy as np  # noqa: E402
+from readme import fill  # noqa: E402
 
 from fusion import get_operator, operator_names, operator_row  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
-README = HERE.parent.parent / "README.md"
 PANELS = {
     "100,000 x 11 x 10": (100_000, 11, 10),
     "100,000 x 11 x 1": (100_000, 11, 1),
@@ -105,13 +104,7 @@ def main() -> None:
     if not options.quick:
         (HERE / "bench_fusion.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if options.readme:
-        text = README.read_text(encoding="utf-8")
-        marks = r"(<!-- bench:fusion -->\n).*?(\n<!-- /?bench:fusion -->)"
-        if not re.search(marks, text, re.S):
-            raise SystemExit("README.md has no pair of <!-- bench:fusion --> marks")
-        README.write_text(
-            re.sub(marks, lambda m: m[1] + table(results) + m[2], text, flags=re.S), encoding="utf-8"
-        )
+        fill("bench:fusion", table(results))
     missed = {n: r for n, bar in BARS.items() if (r := next(iter(results.values()))[n]["over_mean"]) > bar}
     print(f"bars missed: {missed}" if missed else "all bars met")
 
