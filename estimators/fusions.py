@@ -234,27 +234,49 @@ class PanelFuser:
         ------
         BudgetError
             If more specialists are at fault than the fusion withstands, or too few are present.
+        PanelError
+            If a callable gives another shape than (sample, output).
+
+        Notes
+        -----
+        A class that nobody present can name gets probability 0. A callable sees the panel with NaN rows
+        for the absent.
         """
         present = ~np.isnan(panel).all(axis=2)
         if faults is not None and faults.any():
             self._check_faults(faults, names)
         else:
             faults = None
+        if self.task == "classification":
+            panel = _unnamed_as_zero(panel, present)
         if not self.is_operator:
-            fused = np.full((len(panel), panel.shape[2]), np.nan)
-            somebody = present.any(axis=1)
-            rows = panel if somebody.all() else panel[somebody]
-            more = {}
-            if isinstance(self.fusion, Arbiter) and n_options is not None:
-                counts = np.broadcast_to(np.asarray(n_options), (len(panel),))
-                more = {"n_options": counts[somebody]}
-            call = self.fusion.fuse if self.is_learned else self.fusion
-            if len(rows):
-                fused[somebody] = np.asarray(call(rows, **more), dtype=np.float64).reshape(len(rows), -1)
-            return fused
+            return self._call(panel, present.any(axis=1), n_options)
         if present.all() and not np.isnan(panel).any():
             return np.asarray(self.fusion(panel, missing="raise"))
         return self._fuse_gaps(panel, present, faults)
+
+    def _call(
+        self, panel: NDArray[np.float64], somebody: NDArray[np.bool_], n_options: Any
+    ) -> NDArray[np.float64]:
+        fused = np.full((len(panel), panel.shape[2]), np.nan)
+        rows = panel if somebody.all() else panel[somebody]
+        if not len(rows):
+            return fused
+        more = {}
+        if isinstance(self.fusion, Arbiter) and n_options is not None:
+            counts = np.broadcast_to(np.asarray(n_options), (len(panel),))
+            more = {"n_options": counts[somebody]}
+        call = self.fusion.fuse if self.is_learned else self.fusion
+        answer = np.asarray(call(rows, **more), dtype=np.float64)
+        if answer.shape == (len(rows),) and panel.shape[2] == 1:
+            answer = answer[:, None]
+        if answer.shape != (len(rows), panel.shape[2]):
+            raise PanelError(
+                f"{fusion_name(self.fusion)} gave shape {answer.shape} for a panel of shape {rows.shape}; (sample, "
+                f"output) = {(len(rows), panel.shape[2])} was needed."
+            )
+        fused[somebody] = answer
+        return fused
 
     def _fuse_gaps(
         self, panel: NDArray[np.float64], present: NDArray[np.bool_], faults: NDArray[np.bool_] | None
@@ -318,3 +340,11 @@ class PanelFuser:
             f"({', '.join(map(repr, who[:5]))}), but {fusion_name(self.fusion)} withstands {allowed}. Use a robust "
             "fusion such as 'median', raise n_byzantine, or set calibration= or on_error='abstain'."
         )
+
+
+def _unnamed_as_zero(panel: NDArray[np.float64], present: NDArray[np.bool_]) -> NDArray[np.float64]:
+    gaps = np.isnan(panel)
+    unnamed = gaps.all(axis=1) & present.any(axis=1)[:, None]
+    if not unnamed.any():
+        return panel
+    return np.where(unnamed[:, None, :] & present[:, :, None], 0.0, panel)

@@ -12,7 +12,7 @@ from sklearn.model_selection import KFold
 from sklearn.utils.validation import check_is_fitted
 
 from estimators.calibration import TemperatureScaling
-from estimators.weights import panel_target
+from estimators.training import first_choices, read_training
 from theory import PanelError
 
 _FLOOR = 1e-6
@@ -47,10 +47,10 @@ class Arbiter(BaseEstimator):
     inverse_temperature_ : float
         Of the softmax over options.
 
-    Raises
-    ------
-    PanelError
-        In ``fit``, on unknown parameters or shapes that do not fit.
+    Notes
+    -----
+    An output that a specialist cannot name (NaN beside answers) leaves its column at zero. Without
+    folds (``cv=1``, or two samples) the inverse temperature stays 1.
 
     References
     ----------
@@ -103,9 +103,13 @@ class Arbiter(BaseEstimator):
         Returns
         -------
         self : Arbiter
+
+        Raises
+        ------
+        PanelError
+            On unknown parameters, a panel and truths that do not fit, or nothing to choose between.
         """
-        values = np.asarray(panel, dtype=np.float64)
-        target = panel_target(values, y, task)
+        values, target, sample_weight = read_training(panel, y, task, sample_weight)
         if self.features not in ("auto", "log_odds", "proba", "vote"):
             raise PanelError(
                 f"features must be 'auto', 'log_odds', 'proba' or 'vote'; got {self.features!r}."
@@ -113,23 +117,32 @@ class Arbiter(BaseEstimator):
         if self.per not in ("auto", "option", "class"):
             raise PanelError(f"per must be 'auto', 'option' or 'class'; got {self.per!r}.")
         self.task_ = task
-        self.n_outputs_ = values.shape[2]
+        self.n_specialists_, self.n_outputs_ = values.shape[1:]
         self.weights_ = None
         if task == "regression":
             self._fit_numbers(values, target, sample_weight)
             return self
-        finite = values[np.isfinite(values).all(axis=2)]
-        one_hot = bool((finite.max(axis=1, initial=0.0) == 1.0).all() and (finite.min(initial=0.0) >= 0.0))
-        self.features_ = ("vote" if one_hot else "log_odds") if self.features == "auto" else self.features
+        self.features_ = self.features
+        if self.features == "auto":
+            self.features_ = "vote" if _one_hot(values) else "log_odds"
         self.per_ = "option" if self.per == "auto" else self.per
-        codes = np.asarray(y)
+        codes, valid = np.asarray(y), _valid(n_options, values)
+        if not valid[np.arange(len(codes)), codes].all():
+            raise PanelError(
+                "y holds codes at or above n_options. Count a 'none of these' option where the truth may lie "
+                "outside the options."
+            )
+        cells = self._cells(values, valid)
+        if len(np.unique(codes)) < 2 if self.per_ == "class" else valid.sum() < len(codes) + 1:
+            raise PanelError(
+                "an arbiter needs at least two options to choose between; the truth is always one."
+            )
         if self.per_ == "class":
-            table, self._fill = _filled(self._cells(values).reshape(len(values), -1), None)
+            table, self._fill = _filled(cells.reshape(len(values), -1), None)
             model = clone(self._default(LogisticRegression(max_iter=1000)))
             self.final_estimator_ = _fit(model, table, codes, sample_weight)
             self.inverse_temperature_ = 1.0
             return self
-        cells, valid = self._cells(values), _valid(n_options, values)
         model = self._default(LogisticRegression(C=0.3, max_iter=1000))
         scores = np.full(valid.shape, -np.inf)
         folds = min(self.cv, len(values))
@@ -165,21 +178,33 @@ class Arbiter(BaseEstimator):
         -------
         ndarray of shape (sample, output)
             Probabilities, or numbers.
+
+        Raises
+        ------
+        PanelError
+            If specialists or outputs are not those of ``fit``, or an answer is infinite.
         """
         check_is_fitted(self, "task_")
         values = np.asarray(panel, dtype=np.float64)
         fixed = self.task_ == "regression" or self.per_ == "class"  # options may be more or fewer than in fit
-        if values.ndim != 3 or (fixed and values.shape[2] != self.n_outputs_):
-            raise PanelError(f"panel needs {self.n_outputs_} outputs as in fit; got shape {values.shape}.")
+        known = (self.n_specialists_, self.n_outputs_)
+        if values.ndim != 3 or values.shape[1] != known[0] or (fixed and values.shape[2] != known[1]):
+            raise PanelError(f"panel needs {known} (specialist, output) as in fit; got shape {values.shape}.")
+        if np.isinf(values).any():
+            raise PanelError("the panel holds infinite answers; only NaN can stand for an abstention.")
         if self.task_ == "regression":
             table, _ = _filled(values.reshape(len(values), -1), self._fill)
             return np.asarray(self.final_estimator_.predict(table), dtype=np.float64).reshape(len(values), -1)
-        cells, valid = self._cells(values), _valid(n_options, values)
+        valid = _valid(n_options, values)
+        cells = self._cells(values, valid)
         if self.per_ == "class":
             table, _ = _filled(cells.reshape(len(values), -1), self._fill)
             proba = np.zeros(valid.shape)
             proba[:, self.final_estimator_.classes_] = self.final_estimator_.predict_proba(table)
-            return proba
+            proba[~valid] = 0.0
+            mass = proba.sum(axis=1, keepdims=True)
+            even = valid / valid.sum(axis=1, keepdims=True)
+            return np.where(mass > 0, proba / np.where(mass > 0, mass, 1.0), even)
         scores = self._scores(self.final_estimator_, cells, valid) * self.inverse_temperature_
         scaled = np.exp(scores - scores.max(axis=1, keepdims=True))
         return np.asarray(scaled / scaled.sum(axis=1, keepdims=True))
@@ -199,17 +224,19 @@ class Arbiter(BaseEstimator):
         if values.shape[2] == 1 and len(coefficients) >= values.shape[1]:
             self.weights_ = coefficients[: values.shape[1]]
 
-    def _cells(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _cells(self, values: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Per (sample, specialist, output) what the model sees; NaN where a specialist is absent."""
-        if self.features_ == "proba":
-            return values
-        gone = np.isnan(values).all(axis=2)
+        gaps = np.isnan(values)
+        gone = gaps.all(axis=2)
         if self.features_ == "vote":
-            first = np.nan_to_num(values, nan=-np.inf).argmax(axis=2)
-            cells = (first[:, :, None] == np.arange(values.shape[2])).astype(np.float64)
+            cells = (first_choices(values)[:, :, None] == np.arange(values.shape[2])).astype(np.float64)
+        elif self.features_ == "proba":
+            cells = np.where(gaps, 0.0, values)
         else:
-            logs = np.log(np.clip(values, _FLOOR, 1.0))
-            cells = logs - np.nanmean(np.where(gone[:, :, None], 0.0, logs), axis=2, keepdims=True)
+            named = ~gaps & valid[:, None, :]
+            logs = np.where(named, np.log(np.clip(values, _FLOOR, 1.0)), 0.0)
+            centre = logs.sum(axis=2) / np.maximum(named.sum(axis=2), 1)
+            cells = np.where(named, logs - centre[:, :, None], 0.0)
         cells[gone] = np.nan
         return cells
 
@@ -250,13 +277,25 @@ def _option_rows(
     return np.column_stack([np.nan_to_num(picked), lonely])
 
 
+def _one_hot(values: NDArray[np.float64]) -> bool:
+    """Tell votes from probabilities."""
+    known = np.where(np.isnan(values), 0.0, values)
+    first = known.max(axis=2)[~np.isnan(values).all(axis=2)]
+    return bool((known >= 0).all() and (first == 1.0).all() and np.isin(known.sum(axis=2), (0.0, 1.0)).all())
+
+
 def _valid(n_options: Any, values: NDArray[np.float64]) -> NDArray[np.bool_]:
     shape = (len(values), values.shape[2])
     if n_options is None:
         return np.ones(shape, dtype=bool)
-    counts = np.broadcast_to(np.asarray(n_options), (len(values),))
-    if counts.min(initial=1) < 1 or counts.max(initial=1) > values.shape[2]:
-        raise PanelError(f"n_options must lie between 1 and the panel's {values.shape[2]} outputs.")
+    counts = np.asarray(n_options)
+    fits = counts.dtype.kind in "iu" and counts.shape in ((), (len(values),))
+    if not fits or counts.min(initial=1) < 1 or counts.max(initial=1) > values.shape[2]:
+        raise PanelError(
+            f"n_options must be whole numbers between 1 and the panel's {values.shape[2]} outputs, one for all "
+            f"samples or one for each; got {counts.dtype} of shape {counts.shape}."
+        )
+    counts = np.broadcast_to(counts, (len(values),))
     return np.asarray(np.arange(values.shape[2]) < counts[:, None])
 
 

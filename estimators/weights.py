@@ -9,49 +9,12 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from estimators.training import answer_errors, first_choices, read_training
 from fusion import linear_pool, plurality_vote, vote_weights
 from theory import PanelError, error_covariance, min_variance_weights
 
 _TINY = 1e-12
-
-
-def panel_target(panel: NDArray[np.float64], y: Any, task: str) -> NDArray[np.float64]:
-    """Put the truth in the panel's output space.
-
-    Parameters
-    ----------
-    panel : ndarray of shape (sample, specialist, output)
-        Answers.
-    y : array-like
-        Codes of the right outputs, shape (sample,); or numbers, (sample,) or (sample, output).
-    task : {"classification", "regression"}
-        Which of the two.
-
-    Returns
-    -------
-    ndarray of shape (sample, output)
-        One-hot rows, or the numbers.
-
-    Raises
-    ------
-    PanelError
-        If shapes do not fit, or a code lies outside the outputs.
-    """
-    truth = np.asarray(y)
-    if panel.ndim != 3 or len(truth) != len(panel):
-        raise PanelError(
-            f"panel must be (sample, specialist, output); got shape {panel.shape} for {len(truth)} targets. "
-            "Transpose it or pass a DataArray."
-        )
-    if task == "regression":
-        return truth.reshape(len(truth), -1).astype(np.float64)
-    if task != "classification":
-        raise PanelError(f"task must be 'classification' or 'regression'; got {task!r}.")
-    if truth.dtype.kind not in "iu" or truth.min(initial=0) < 0 or truth.max(initial=0) >= panel.shape[2]:
-        raise PanelError(f"y must hold codes 0 .. {panel.shape[2] - 1} of the panel's outputs.")
-    target = np.zeros((len(truth), panel.shape[2]))
-    target[np.arange(len(truth)), truth] = 1.0
-    return target
+_LEAST = 1e-9
 
 
 class SkillWeights(BaseEstimator):
@@ -68,11 +31,6 @@ class SkillWeights(BaseEstimator):
     ----------
     weights_ : ndarray of shape (specialist,)
         Non-negative; sums to 1.
-
-    Raises
-    ------
-    PanelError
-        In ``fit``, if the kind is unknown or asks for classes where there are numbers.
 
     References
     ----------
@@ -108,33 +66,36 @@ class SkillWeights(BaseEstimator):
         Returns
         -------
         self : SkillWeights
+
+        Raises
+        ------
+        PanelError
+            If the kind is unknown or asks for classes where there are numbers, or the panel and its
+            truth do not fit.
         """
-        values = np.asarray(panel, dtype=np.float64)
-        target = panel_target(values, y, task)
-        weight = (
-            np.ones(len(values)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
-        )
-        here = np.isfinite(values).any(axis=2)
-        mass = np.maximum((here * weight[:, None]).sum(axis=0), _TINY)
-        if self.kind == "inverse_mse":
-            error = np.nansum((values - target[:, None, :]) ** 2, axis=2)
-            score = 1.0 / np.maximum((np.where(here, error, 0.0) * weight[:, None]).sum(axis=0) / mass, _TINY)
-        elif self.kind not in ("log_odds", "accuracy"):
+        values, target, weights = read_training(panel, y, task, sample_weight)
+        if self.kind not in ("log_odds", "accuracy", "inverse_mse"):
             raise PanelError(f"kind must be 'log_odds', 'accuracy' or 'inverse_mse'; got {self.kind!r}.")
-        elif task == "regression":
+        if self.kind != "inverse_mse" and task == "regression":
             raise PanelError(f"kind={self.kind!r} counts right labels; use 'inverse_mse' for numbers.")
+        weight = np.ones(len(values)) if weights is None else weights
+        errors = answer_errors(values, target, task)
+        here = ~np.isnan(errors).any(axis=2)
+        mass = weight @ here
+        known = mass > 0
+        if self.kind == "inverse_mse":
+            loss = weight @ np.where(here, (errors**2).sum(axis=2), 0.0) / np.where(known, mass, 1.0)
+            # relative to the panel's own scale: an exact specialist gets nearly all, in any unit
+            score = 1.0 / np.maximum(loss, _TINY * max(float(loss.max()), _TINY))
         else:
-            chosen = np.where(here, np.nan_to_num(values, nan=-np.inf).argmax(axis=2), -1)
-            right = ((chosen == np.asarray(y)[:, None]) * weight[:, None]).sum(axis=0)
-            n_outputs = values.shape[2]
+            right = weight @ (first_choices(values) == np.asarray(y)[:, None])
             if self.kind == "accuracy":
-                score = right / mass
+                score = right / np.where(known, mass, 1.0)
             else:
+                n_outputs = values.shape[2]
                 accuracy = (right + 1.0) / (mass + n_outputs)
-                # not quite zero: whoever is no better than chance still speaks where nobody else does
-                score = np.maximum(np.asarray(vote_weights(accuracy, n_outputs=n_outputs)), 1e-9)
-        total = score.sum()
-        self.weights_ = score / total if total > 0 else np.full(len(score), 1.0 / len(score))
+                score = np.maximum(np.asarray(vote_weights(accuracy, n_outputs=n_outputs)), 0.0)
+        self.weights_ = _never_zero(np.where(known, score, 0.0))
         return self
 
     def fuse(self, panel: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -151,8 +112,11 @@ class SkillWeights(BaseEstimator):
             Vote shares for ``"log_odds"``, else the weighted mean.
         """
         check_is_fitted(self)
-        rule = plurality_vote if self.kind == "log_odds" else linear_pool
-        return np.asarray(rule(panel, weights=self.weights_, missing="abstain"))
+        if self.kind == "log_odds":
+            gaps = np.isnan(panel)  # an option that a specialist cannot name never gets its vote
+            votes = np.where(gaps & ~gaps.all(axis=2, keepdims=True), -1.0, panel)
+            return np.asarray(plurality_vote(votes, weights=self.weights_, missing="abstain"))
+        return np.asarray(linear_pool(panel, weights=self.weights_, missing="abstain"))
 
 
 class CovarianceWeights(BaseEstimator):
@@ -180,7 +144,9 @@ class CovarianceWeights(BaseEstimator):
     Notes
     -----
     Where specialists are absent, weights on the simplex are divided among those present. Free weights
-    divided by their sum can be far off, so they are solved again, once per pattern of presence.
+    divided by their sum can be far off, so they are solved again, once per pattern of presence. From a
+    panel with gaps the matrix is estimated pair by pair, is not shrunk, and negative eigenvalues, which
+    no real moments have, become zero. A class that a specialist cannot name counts as probability 0.
 
     References
     ----------
@@ -229,19 +195,27 @@ class CovarianceWeights(BaseEstimator):
         Returns
         -------
         self : CovarianceWeights
+
+        Raises
+        ------
+        PanelError
+            If the panel and its truth do not fit, or two specialists never answered the same sample.
         """
-        values = np.asarray(panel, dtype=np.float64)
-        errors = values - panel_target(values, y, task)[:, None, :]
+        values, target, weight = read_training(panel, y, task, sample_weight)
+        errors = answer_errors(values, target, task)
         gaps = np.isnan(errors)
-        errors[gaps.any(axis=2)] = np.nan
         moments = error_covariance(
             errors,
             shrink=None if gaps.any() else self.shrink_covariance,  # type: ignore[arg-type]
-            sample_weight=sample_weight,
+            sample_weight=weight,
             missing="abstain" if gaps.any() else "raise",
         )
         self.second_moment_ = moments.value
-        self.n_samples_ = int(moments.n)
+        if gaps.any():
+            spectrum, vectors = np.linalg.eigh(moments.value)
+            self.second_moment_ = (vectors * np.maximum(spectrum, 0.0)) @ vectors.T
+        # a weight counts samples, as everywhere in scikit-learn
+        self.n_samples_ = int(moments.n) if weight is None else max(round(float(weight.sum())), 2)
         self.weights_ = self._solve(np.ones(values.shape[1], dtype=bool))
         return self
 
@@ -259,10 +233,8 @@ class CovarianceWeights(BaseEstimator):
             given="matrix",
         )
         weights[chosen] = solved.value
-        if (
-            self.constraint == "simplex"
-        ):  # not quite zero: whoever is unused still speaks where nobody else does
-            weights[chosen] = np.maximum(weights[chosen], 1e-9)
+        if self.constraint == "simplex":
+            weights[chosen] = _never_zero(weights[chosen])
         return weights / weights.sum()
 
     def fuse(self, panel: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -302,11 +274,6 @@ class TopSpecialists(BaseEstimator):
     weights_ : ndarray of shape (specialist,)
         1/k for them, else 0.
 
-    Raises
-    ------
-    PanelError
-        In ``fit``, if k is below 1 or above the number of specialists.
-
     Examples
     --------
     >>> import numpy as np
@@ -327,7 +294,7 @@ class TopSpecialists(BaseEstimator):
         ----------
         panel : array-like of shape (sample, specialist, output)
             Answers to samples that the specialists were not fitted on; NaN where one was absent,
-            which counts as not right.
+            which counts as not right, or as the largest squared error of the panel.
         y : array-like
             Codes of the right outputs, or numbers.
         task : {"classification", "regression"}
@@ -338,20 +305,26 @@ class TopSpecialists(BaseEstimator):
         Returns
         -------
         self : TopSpecialists
+
+        Raises
+        ------
+        PanelError
+            If k is below 1 or above the number of specialists, or the panel and its truth do not fit.
         """
-        values = np.asarray(panel, dtype=np.float64)
-        target = panel_target(values, y, task)
-        if not 1 <= self.k <= values.shape[1]:
-            raise PanelError(f"k must lie between 1 and the {values.shape[1]} specialists; got {self.k!r}.")
-        if task == "regression":
-            error = ((values - target[:, None, :]) ** 2).sum(axis=2)
-            score = -np.average(
-                np.where(np.isnan(error), np.nanmax(error), error), axis=0, weights=sample_weight
+        values, target, weight = read_training(panel, y, task, sample_weight)
+        whole = isinstance(self.k, int | np.integer) and not isinstance(self.k, bool)
+        if not whole or not 1 <= self.k <= values.shape[1]:
+            raise PanelError(
+                f"k must be a whole number between 1 and the {values.shape[1]} specialists; got {self.k!r}."
             )
+        if task == "regression":
+            loss = (answer_errors(values, target, task) ** 2).sum(axis=2)
+            if np.isnan(loss).all():
+                raise PanelError("no specialist answered any sample; there is nobody to choose.")
+            score = -np.average(np.where(np.isnan(loss), np.nanmax(loss), loss), axis=0, weights=weight)
         else:
-            here = np.isfinite(values).any(axis=2)
-            chosen = np.where(here, np.nan_to_num(values, nan=-np.inf).argmax(axis=2), -1)
-            score = np.average(chosen == np.asarray(y)[:, None], axis=0, weights=sample_weight)
+            score = np.average(first_choices(values) == np.asarray(y)[:, None], axis=0, weights=weight)
+        self.task_ = task
         self.chosen_ = np.argsort(-score, kind="stable")[: self.k]
         self.weights_ = np.zeros(values.shape[1])
         self.weights_[self.chosen_] = 1.0 / self.k
@@ -368,11 +341,23 @@ class TopSpecialists(BaseEstimator):
         Returns
         -------
         ndarray of shape (sample, output)
-            Their mean; NaN where none of them is present.
+            Their mean; NaN where none of them is present, 0 for a class that none of them can name.
         """
         check_is_fitted(self)
         kept = np.asarray(panel, dtype=np.float64)[:, self.chosen_]
         here = ~np.isnan(kept)
         counts = here.sum(axis=1)
         total = np.where(here, kept, 0.0).sum(axis=1)
-        return np.where(counts > 0, total / np.maximum(counts, 1), np.nan)
+        pooled = total / np.maximum(counts, 1)
+        silent = counts == 0
+        if self.task_ == "classification":
+            silent = silent.all(axis=1, keepdims=True)
+        return np.where(silent, np.nan, pooled)
+
+
+def _never_zero(score: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Divide by the sum; whoever earned nothing still speaks where nobody else does."""
+    total = score.sum()
+    weights = score / total if total > 0 else np.full(len(score), 1.0 / len(score))
+    weights = np.maximum(weights, _LEAST)
+    return np.asarray(weights / weights.sum())
