@@ -94,7 +94,8 @@ class BaseRobustFusion(MetaEstimatorMixin, BaseComposition, metaclass=ABCMeta):
         self.fallback_ = reason
         self._names = [name for name, _ in team]
         specialists = [specialist for _, specialist in team]
-        fitted = Parallel(n_jobs=self.n_jobs)(delayed(fit_one)(s, X, y, sample_weight) for s in specialists)
+        loud = 10 if self.verbose else 0
+        fitted = Parallel(n_jobs=self.n_jobs, verbose=loud)(delayed(fit_one)(s, X, y, sample_weight) for s in specialists)
         self.failures_ = {n: m for n, m in zip(self._names, fitted, strict=True) if isinstance(m, str)}
         for name, text in self.failures_.items():
             warnings.warn(
@@ -116,7 +117,7 @@ class BaseRobustFusion(MetaEstimatorMixin, BaseComposition, metaclass=ABCMeta):
         self._fuser = PanelFuser(self.fusion, task=self._task, short=self.short)
         self._start(y, sample_weight)
         folds = out_of_fold(
-            specialists, fitted, X, y, splits, sample_weight=sample_weight, n_jobs=self.n_jobs
+            specialists, fitted, X, y, splits, sample_weight=sample_weight, n_jobs=self.n_jobs, verbose=loud
         )
         self.calibrators_, folds = self._calibrate(folds, y, sample_weight)
         panel, counts = self._collect(folds, len(y))

@@ -53,7 +53,7 @@ class RobustFusionClassifier(ClassifierMixin, BaseRobustFusion):
     random_state : int, RandomState or None
         Shuffles integer folds if given.
     verbose : bool
-        Unused; for ``VotingClassifier`` compatibility.
+        Whether joblib reports the progress of the fits.
 
     Attributes
     ----------
@@ -300,7 +300,7 @@ class RobustFusionRegressor(RegressorMixin, BaseRobustFusion):
     random_state : int, RandomState or None
         Shuffles integer folds if given.
     verbose : bool
-        Unused; for ``VotingRegressor`` compatibility.
+        Whether joblib reports the progress of the fits.
 
     Attributes
     ----------

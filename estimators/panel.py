@@ -104,6 +104,7 @@ def out_of_fold(
     *,
     sample_weight: Any = None,
     n_jobs: int | None = None,
+    verbose: int = 0,
 ) -> list[list[tuple[NDArray[Any], Answers]]]:
     """Collect every specialist's answers to every fold it was not fitted on.
 
@@ -119,6 +120,8 @@ def out_of_fold(
         Row positions.
     n_jobs : int, optional
         Parallel jobs over (specialist, fold).
+    verbose : int
+        How much joblib reports.
 
     Returns
     -------
@@ -130,7 +133,7 @@ def out_of_fold(
         return answer_one(member, take_rows(X, test))
 
     tasks = [(s, f, train, test) for s, f in zip(specialists, fitted, strict=True) for train, test in splits]
-    said = Parallel(n_jobs=n_jobs)(delayed(one)(*task) for task in tasks)
+    said = Parallel(n_jobs=n_jobs, verbose=verbose)(delayed(one)(*task) for task in tasks)
     k = len(splits)
     return [
         [(splits[j][1], answers) for j, answers in enumerate(said[i * k : (i + 1) * k])]
