@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -33,22 +35,63 @@ def main(argv: Sequence[str] | None = None) -> int:
     2
     """
     options = _parser().parse_args(argv)
+    import scipy.linalg  # noqa: F401 - its BLAS must be loaded before it can be limited
+    from threadpoolctl import threadpool_limits
+
     try:
-        return int(options.run(options))
-    except (PanelError, FileNotFoundError, ImportError) as error:
-        text = " ".join(str(error).split())
-        print(f"consilience: error: {text}", file=sys.stderr)
-        return 2
+        # Panels are tall and narrow: a second BLAS thread made the models of the digits 30 times slower.
+        with threadpool_limits(limits=1, user_api="blas"), warnings.catch_warnings():
+            warnings.showwarning = _one_line
+            _check_outputs(options)
+            return int(options.run(options))
+    except BrokenPipeError:  # the reader of our output, such as head, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (PanelError, OSError, ImportError) as error:
+        return _refuse(str(error))
     except MemoryError:
-        print("consilience: error: out of memory; lower --max-samples, or give fewer specialists.", file=sys.stderr)
-        return 2
+        return _refuse("out of memory; lower --max-samples, or give fewer specialists with --specialists.")
     except KeyboardInterrupt:
         print("consilience: stopped", file=sys.stderr)
         return 130
 
 
+def _refuse(text: str) -> int:
+    print(f"consilience: error: {' '.join(text.split())}", file=sys.stderr)
+    return 2
+
+
+def _one_line(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
+    print(f"consilience: note: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+def _check_outputs(options: argparse.Namespace) -> None:
+    """Refuse places that cannot be written to before the work, not after it."""
+    for name in ("html", "json"):
+        place = getattr(options, name)
+        if place is None or place == "-":
+            continue
+        folder = Path(place).expanduser().absolute().parent
+        if not folder.is_dir():
+            raise PanelError(f"--{name}: there is no folder {folder}. Make it first.")
+        if Path(place).is_dir() or not os.access(folder, os.W_OK):
+            raise PanelError(f"--{name}: {place} cannot be written. Name a file in a folder of yours.")
+    if options.html is not None:
+        from importlib.util import find_spec
+
+        if find_spec("jinja2") is None or find_spec("matplotlib") is None:
+            raise PanelError("--html needs matplotlib and jinja2: pip install 'consilience[report]'")
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, as all others are."""
+
+    def error(self, message: str) -> Any:
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="consilience",
         description="Fuse the answers of many specialists robustly, and say what each of them is worth.",
     )
@@ -64,7 +107,9 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument("panel", type=Path, help="CSV (long or wide), Parquet, npz or NetCDF file")
     audit.add_argument("--truth", help="column, array or variable of the same file, or another file")
     audit.add_argument("--truth-column", help="column of the truth in another file")
-    audit.add_argument("--task", choices=("labels", "probabilities", "numbers"), help="default: by the values")
+    audit.add_argument(
+        "--task", choices=("labels", "probabilities", "numbers"), help="default: by the values"
+    )
     audit.add_argument("--layout", choices=("long", "wide"), help="of a table; default: by its columns")
     audit.add_argument("--specialists", help="names to use, with commas between")
     audit.add_argument("--sample", help="column or dim of the samples")
@@ -92,10 +137,16 @@ def _parser() -> argparse.ArgumentParser:
             "--liars", type=_numbers, default=(1, 2), help="numbers of liars to try (default 1,2; 0 for none)"
         )
         command.add_argument(
-            "--withstand", type=_whole(0), default=0, help="liars that the recommended rule must be best against"
+            "--withstand",
+            type=_whole(0),
+            default=0,
+            help="liars that the recommended rule must be best against",
         )
         command.add_argument(
-            "--max-samples", type=_whole(4), default=50_000, help="audit at most so many (default %(default)s)"
+            "--max-samples",
+            type=_whole(4),
+            default=50_000,
+            help="audit at most so many (default %(default)s)",
         )
         command.add_argument("--seed", type=int, default=0)
         command.add_argument("--quiet", action="store_true", help="no tables and no progress bar")
@@ -104,16 +155,23 @@ def _parser() -> argparse.ArgumentParser:
 
 def _whole(least: int) -> Any:
     def convert(text: str) -> int:
-        value = int(text)
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
         if value < least:
-            raise argparse.ArgumentTypeError(f"must be at least {least}")
+            raise argparse.ArgumentTypeError(f"must be at least {least}; got {value}")
         return value
 
     return convert
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(f for f in (int(part) for part in text.split(",") if part.strip()) if f > 0)
+    return tuple(sorted({_whole(0)(part) for part in _listed(text)} - {0}))
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _audit(options: argparse.Namespace) -> int:
@@ -125,19 +183,17 @@ def _audit(options: argparse.Namespace) -> int:
         truth_column=options.truth_column,
         task=options.task,
         layout=options.layout,
-        specialists=options.specialists.split(",") if options.specialists else None,
+        specialists=_listed(options.specialists) if options.specialists else None,
         sample=options.sample,
         specialist=options.specialist,
         answer=options.answer,
-        abstain=tuple(label for label in options.abstain.split(",") if label),
+        abstain=tuple(_listed(options.abstain)),
     )
-    if not options.quiet and options.json != "-":
-        for note in table.notes:
-            print(f"- {note}")
     panel, y, n_options = table.panel, table.y, table.n_options
     if n_options is not None and (y >= n_options).any():
         n_options = n_options + 1  # one more option: none of those shown is right
-    return _report(options, panel, y, n_options, table.names, table.task, Path(options.panel).name)
+    title = Path(options.panel).name
+    return _report(options, panel, y, n_options, table.names, table.task, title, notes=table.notes)
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -156,7 +212,9 @@ def _demo(options: argparse.Namespace) -> int:
         title = f"{name}: {panel.answers.shape[1]} language models, {panel.answers.shape[0]:,} questions"
         return _report(options, panel.answers, panel.gold, n_options, panel.specialist, "labels", title)
     answers, y, names = _digits()
-    return _report(options, answers, y, None, names, "probabilities", "Handwritten digits: six views, six classifiers")
+    return _report(
+        options, answers, y, None, names, "probabilities", "Handwritten digits: six views, six classifiers"
+    )
 
 
 def _digits() -> tuple[Any, Any, list[str]]:
@@ -176,13 +234,20 @@ def _digits() -> tuple[Any, Any, list[str]]:
 
 
 def _report(
-    options: argparse.Namespace, panel: Any, y: Any, n_options: Any, names: Any, task: str, title: str
+    options: argparse.Namespace,
+    panel: Any,
+    y: Any,
+    n_options: Any,
+    names: Any,
+    task: str,
+    title: str,
+    notes: Sequence[str] = (),
 ) -> int:
     from estimators.audit import PanelAudit
-    from estimators.report import audit_to_dict, audit_to_text
+    from estimators.report import audit_to_dict, audit_to_text, render
 
     started = time.perf_counter()
-    loud = not options.quiet
+    loud = not options.quiet and options.json != "-"
     audit = PanelAudit(
         task=task,
         cv=options.cv,
@@ -190,23 +255,27 @@ def _report(
         withstand=options.withstand,
         max_samples=options.max_samples,
         random_state=options.seed,
-        verbose=loud and sys.stderr.isatty(),
+        verbose=not options.quiet and sys.stderr.isatty(),
     )
     audit.fit(panel, y, n_options=n_options, names=list(map(str, names)))
-    if loud and options.json != "-":
-        print(f"{title}\n")
+    if loud:
+        print(title)
+        for note in notes:
+            print(f"- {note}")
+        print()
         print(audit_to_text(audit))
     if options.json:
-        text = json.dumps(audit_to_dict(audit), allow_nan=False, indent=1)
+        data = {"title": title, "notes": list(notes), **audit_to_dict(audit)}
+        text = json.dumps(data, allow_nan=False, indent=1)
         if options.json == "-":
             print(text)
         else:
             Path(options.json).write_text(text + "\n", encoding="utf-8")
     if options.html:
-        audit.to_html(options.html, title=title)
-        if loud and options.json != "-":
+        Path(options.html).write_text(render(audit, title=title, notes=notes), encoding="utf-8")
+        if loud:
             print(f"Report: {options.html}")
-    if loud and options.json != "-":
+    if loud:
         print(f"Audited in {time.perf_counter() - started:.1f} s.")
     return 0
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from estimators.audit import PanelAudit
 
 _BLUE, _ORANGE, _GREY, _INK = "#2f6db5", "#d9822b", "#9aa4af", "#26323d"
-_MOST = 30  # specialists or rules that a plot names; the tables name all
+_WIDTH = 5.6  # inches; drawn at about this size on a page, and still readable on a phone
 
 
 def audit_plots(audit: PanelAudit) -> dict[str, str]:
@@ -29,8 +29,8 @@ def audit_plots(audit: PanelAudit) -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        ``correlation``, ``variance``, ``prices``, ``rules`` and, where liars were tried,
-        ``robustness``: each an ``<svg>`` element without external references.
+        ``correlation``, ``variance`` and, where liars were tried, ``robustness``: each an ``<svg>``
+        element without external references.
 
     Raises
     ------
@@ -40,8 +40,6 @@ def audit_plots(audit: PanelAudit) -> dict[str, str]:
     plots: dict[str, Callable[[PanelAudit, Any], None]] = {
         "correlation": _correlation,
         "variance": _variance,
-        "prices": _prices,
-        "rules": _rules,
     }
     if len(audit.robustness_):
         plots["robustness"] = _robustness
@@ -67,7 +65,9 @@ def cluster_order(correlation: Any) -> np.ndarray:
     known = np.nan_to_num(np.asarray(correlation, dtype=np.float64))
     distance = np.clip(1.0 - (known + known.T) / 2.0, 0.0, 2.0)
     np.fill_diagonal(distance, 0.0)
-    return np.asarray(leaves_list(linkage(squareform(distance, checks=False), "average", optimal_ordering=True)))
+    return np.asarray(
+        leaves_list(linkage(squareform(distance, checks=False), "average", optimal_ordering=True))
+    )
 
 
 def _draw(name: str, plot: Callable[[PanelAudit, Any], None], audit: PanelAudit) -> str:
@@ -76,12 +76,14 @@ def _draw(name: str, plot: Callable[[PanelAudit, Any], None], audit: PanelAudit)
         from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError("the HTML report needs matplotlib and jinja2: pip install 'consilience[report]'") from error
+        raise ImportError(
+            "the HTML report needs matplotlib and jinja2: pip install 'consilience[report]'"
+        ) from error
     style = {
         "svg.hashsalt": name,  # ids must differ between the plots of one page, and not between runs
-        "svg.fonttype": "none",
-        "font.family": "sans-serif",
-        "font.size": 10,
+        "svg.fonttype": "path",  # letters as shapes: a reader's other fonts would overlap and be cut off
+        "font.family": "DejaVu Sans",  # comes with matplotlib, so the page is the same everywhere
+        "font.size": 9.5,
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.edgecolor": _GREY,
@@ -108,42 +110,62 @@ def _draw(name: str, plot: Callable[[PanelAudit, Any], None], audit: PanelAudit)
 
 
 def _correlation(audit: PanelAudit, figure: Any) -> None:
-    matrix = audit.error_correlation_.value
-    order = cluster_order(matrix) if len(matrix) > 2 else np.arange(len(matrix))
-    names = [_short(audit.names_[i]) for i in order]
-    side = min(9.0, 2.6 + 0.2 * len(names))
-    figure.set_size_inches(side + 1.2, side)
+    from matplotlib import colormaps
+
+    matrix = np.array(audit.error_correlation_.value, dtype=np.float64)
+    n = len(matrix)
+    order = cluster_order(matrix) if n > 2 else np.arange(n)
+    matrix = matrix[np.ix_(order, order)]
+    np.fill_diagonal(matrix, np.nan)  # always 1; leaving it out lets the colours tell the others apart
+    names = [_short(audit.names_[i], 34 if n <= 20 else 26) for i in order]
+    known = np.abs(matrix[np.isfinite(matrix)])
+    most = max(0.1, float(np.ceil(known.max() * 10.0 - 1e-9)) / 10.0) if len(known) else 1.0
+    cell, letters = (0.5, 9.5) if n <= 12 else (0.25, 9.0) if n <= 30 else (0.18, 7.5)
+    room = letters / 72.0 * 0.6 * max(map(len, names))
+    side = max(cell * n, 1.6)
+    figure.set_size_inches(max(side + room + 1.1, _WIDTH), side + room + 0.3)
     axes = figure.add_subplot()
-    image = axes.imshow(matrix[np.ix_(order, order)], cmap="RdBu_r", vmin=-1.0, vmax=1.0)
-    size = 9 if len(names) <= 20 else 6
-    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=size)
-    axes.set_yticks(range(len(names)), names, fontsize=size)
+    colours = colormaps["RdBu_r"].with_extremes(bad="#e9edf0")
+    image = axes.imshow(matrix, cmap=colours, vmin=-most, vmax=most, interpolation="nearest")
+    axes.set_xticks(range(n), names, rotation=90, fontsize=letters)
+    axes.set_yticks(range(n), names, fontsize=letters)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    if len(names) <= 12:
-        for i, row in enumerate(matrix[np.ix_(order, order)]):
-            for j, value in enumerate(row):
-                axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=8,
-                          color="white" if abs(value) > 0.6 else _INK)  # fmt: skip
-    figure.colorbar(image, ax=axes, shrink=0.7, label="error correlation")
+    if n <= 12:
+        for (i, j), value in np.ndenumerate(matrix):
+            if np.isfinite(value):
+                colour = "white" if abs(value) > 0.65 * most else _INK
+                axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
+    figure.colorbar(image, ax=axes, shrink=0.7, pad=0.03, label="error correlation")
 
 
 def _variance(audit: PanelAudit, figure: Any) -> None:
-    figure.set_size_inches(7.2, 3.8)
+    figure.set_size_inches(_WIDTH, 3.6)
     axes = figure.add_subplot()
     report, n = audit.variance_, len(audit.names_)
     rho = max(report.rho_pooled, 0.0)
     sizes = np.unique(np.round(np.geomspace(1, max(4 * n, 20), 60)).astype(int))
-    vbar = report.mean_variance
-    axes.plot(sizes, variance_curve(vbar, rho, sizes), color=_BLUE, lw=2, label=f"correlated as here, rho = {rho:.2f}")
-    axes.plot(sizes, variance_curve(vbar, 0.0, sizes), color=_GREY, lw=1.5, ls="--", label="if errors were independent")
-    axes.axhline(vbar * rho, color=_ORANGE, lw=1, ls=":")
-    axes.text(sizes[-1], vbar * rho, "no more of the same gets below this", ha="right", va="bottom", color=_ORANGE)
-    axes.plot([n], [report.value], "o", color=_ORANGE, ms=8, zorder=3)
-    axes.annotate(f"this panel: {n} specialists,\nworth {audit.effective_number_.value:.1f} independent ones",
-                  (n, report.value), (8, 18), textcoords="offset points")  # fmt: skip
+    mean = report.mean_variance
+    axes.plot(
+        sizes,
+        variance_curve(mean, rho, sizes),
+        color=_BLUE,
+        lw=2,
+        label=f"correlated as here, rho = {rho:.2f}",
+    )
+    axes.plot(
+        sizes,
+        variance_curve(mean, 0.0, sizes),
+        color=_GREY,
+        lw=1.5,
+        ls="--",
+        label="if errors were independent",
+    )
+    axes.axhline(mean * rho, color=_ORANGE, lw=1.3, ls=":", label="limit of more of the same")
+    worth = f"this panel: {n}, worth {audit.effective_number_.value:.1f} independent"
+    axes.plot([n], [report.value], "o", color=_ORANGE, ms=8, zorder=3, label=worth)
     axes.set_xscale("log")
-    ticks = [t for t in (1, 2, 5, 10, 20, 50, 100, 200) if t <= sizes[-1]]
+    ticks = [t for t in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if t <= sizes[-1]]
     axes.set_xticks(ticks, [str(t) for t in ticks])
     axes.minorticks_off()
     axes.set_ylim(0, None)
@@ -152,65 +174,52 @@ def _variance(audit: PanelAudit, figure: Any) -> None:
     axes.legend(frameon=False, loc="upper right")
 
 
-def _prices(audit: PanelAudit, figure: Any) -> None:
-    prices = audit.prices_
-    order = np.argsort(prices.value, kind="stable")[-_MOST:]
-    figure.set_size_inches(7.2, 1.2 + 0.26 * len(order))
-    axes = figure.add_subplot()
-    spread = np.zeros(len(order)) if prices.se is None else 1.96 * prices.se[order]
-    rows = np.arange(len(order))
-    axes.axvline(0, color=_GREY, lw=1)
-    colours = [_BLUE if value >= 0 else _ORANGE for value in prices.value[order]]
-    axes.barh(rows, prices.value[order], color=colours, height=0.62)
-    axes.errorbar(prices.value[order], rows, xerr=spread, fmt="none", ecolor=_INK, elinewidth=1, capsize=2)
-    axes.set_yticks(rows, [_short(prices.names[i]) for i in order], fontsize=9)
-    axes.set_ylim(-0.6, len(order) - 0.4)
-    axes.set_xlabel(f"price: loss that the specialist removes ({prices.rule} value, {prices.game} game), 95 % intervals")
-
-
-def _rules(audit: PanelAudit, figure: Any) -> None:
-    board = audit.leaderboard_[::-1][-_MOST:]
-    figure.set_size_inches(7.2, 1.2 + 0.3 * len(board))
-    axes = figure.add_subplot()
-    rows = np.arange(len(board))
-    colours = [
-        _ORANGE if rule == audit.recommended_name_ else _GREY if rule == "best_single" else _BLUE for rule in board.index
-    ]
-    if "best_single" in board.index:
-        axes.axvline(board.loc["best_single", "score"], color=_GREY, lw=1, ls="--")
-    for row, (score, se, colour) in enumerate(zip(board["score"], board["se"], colours, strict=True)):
-        axes.errorbar(score, row, xerr=1.96 * se, fmt="o", color=colour, ms=7, elinewidth=2)
-    axes.set_yticks(rows, [_short(str(rule)) for rule in board.index])
-    axes.set_ylim(-0.6, len(board) - 0.4)
-    unit = "R2" if audit.task_ == "numbers" else "accuracy"
-    axes.set_xlabel(f"{unit} out of fold, 95 % intervals; dashed: best single specialist; orange: recommended")
-
-
 def _robustness(audit: PanelAudit, figure: Any) -> None:
-    figure.set_size_inches(7.2, 4.2)
+    figure.set_size_inches(_WIDTH, 4.2)
     axes = figure.add_subplot()
     table = audit.robustness_.groupby(["rule", "n_byzantine"])["worst"].min().unstack()
     last = table.columns[-1]
-    table = table.loc[table[last].fillna(-np.inf).sort_values(ascending=False).index]
-    named = {audit.recommended_name_, "plurality_vote", "mean", "best_single", table.index[0]}
-    others = [c for c in ("#5b8c5a", "#7e57a0", _GREY, "#b0506b", "#3d8f99") if c not in (_ORANGE, _BLUE)]
+    table = table.loc[table[last].fillna(-np.inf).sort_values(ascending=False, kind="stable").index]
+    chosen, hardiest = audit.recommended_name_, table.index[0]
+    styles: dict[str, dict[str, Any]] = {}
+    for rule, colour, words in (
+        (chosen, _ORANGE, "recommended"),
+        (hardiest, _BLUE, "holds best"),
+        ("best_single", "#7e57a0", ""),
+        ("plurality_vote", "#5b8c5a", ""),
+        ("mean", "#b0506b", ""),
+    ):
+        if rule in table.index and rule not in styles:
+            styles[rule] = {"color": colour, "lw": 2, "label": f"{rule} ({words})" if words else rule}
     for rule, row in table.iterrows():
         known = row.dropna()
-        if rule == audit.recommended_name_:
-            style: dict[str, Any] = {"color": _ORANGE, "lw": 2.5, "zorder": 4, "label": f"{rule} (recommended)"}
-        elif rule in named:
-            colour = _BLUE if rule == table.index[0] else others.pop(0)
-            style = {"color": colour, "lw": 2, "zorder": 3, "label": str(rule)}
-        else:
-            style = {"color": "#ccd2d8", "lw": 1, "zorder": 1}
+        style = styles.get(str(rule), {"color": "#ccd2d8", "lw": 1, "zorder": 1})
         axes.plot(known.index, known.values, marker="o", ms=4, **style)
-    low = float(np.nanmin(table.values))
-    axes.set_ylim(max(low - 0.05, -1.0) if audit.task_ == "numbers" else max(0.0, low - 0.05), None)
-    axes.set_xticks(list(table.columns))
-    axes.set_xlabel("number of lying specialists")
+    low, high = float(np.nanmin(table.values)), float(np.nanmax(table.values))
+    # one shifted answer takes a mean to any depth below zero; the table has the figure
+    least = min(-1.0, float(table.loc[hardiest].min()) - 0.2) if audit.task_ == "numbers" else 0.0
+    floor = max(low, least)
+    margin = 0.05 * (high - floor)
+    axes.set_ylim(floor - margin, high + margin)
+    if low < floor:
+        axes.set_xlabel("lines that leave below fall further: see the table", fontsize=8.5)
+    axes.set_xticks(
+        list(table.columns), [f"{f} liar{'' if f == 1 else 's'}" if f else "honest" for f in table.columns]
+    )
     axes.set_ylabel("worst " + ("R2" if audit.task_ == "numbers" else "accuracy"))
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    handles, labels = axes.get_legend_handles_labels()
+    order = sorted(range(len(labels)), key=lambda k: list(styles).index(labels[k].partition(" (")[0]))
+    if len(styles) < len(table):
+        from matplotlib.lines import Line2D
+
+        handles.append(Line2D([], [], color="#ccd2d8", lw=1, marker="o", ms=4))
+        labels.append("other rules")
+        order.append(len(labels) - 1)
+    figure.legend([handles[k] for k in order], [labels[k] for k in order], frameon=False, ncols=2,
+                  loc="outside lower center")  # fmt: skip
 
 
-def _short(name: str, limit: int = 28) -> str:
-    return name if len(name) <= limit else name[: limit - 1] + "\u2026"
+def _short(name: str, limit: int) -> str:
+    """Cut the middle out of a long name: names of one family differ at their ends."""
+    half = (limit - 1) // 2
+    return name if len(name) <= limit else name[: limit - 1 - half] + "\u2026" + name[-half:]

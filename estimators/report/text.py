@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from estimators.report.words import rule_words, unit_words
+
 if TYPE_CHECKING:
     from estimators.audit import PanelAudit
 
@@ -28,15 +30,17 @@ def audit_to_text(audit: PanelAudit, *, width: int = 100, n_rows: int = 12) -> s
     -------
     str
     """
-    unit = "R2" if audit.task_ == "numbers" else "accuracy"
+    unit = unit_words(audit.task_)
     parts = [
         f"{audit.n_samples_:,} samples, {len(audit.names_)} specialists, answers are {audit.task_}",
-        _block("How correlated the errors are", _figures(audit)),
+        _block("In figures", _figures(audit)),
         _block("Fusion rules, on samples they did not learn from", _leaderboard(audit, unit)),
         _block("What each specialist is worth", _prices(audit, unit, n_rows)),
     ]
     if len(audit.robustness_):
-        parts.append(_block(f"Worst {unit} with liars (every lie and set of liars tried)", _robustness(audit)))
+        parts.append(
+            _block(f"Worst {unit} with liars (every lie and set of liars tried)", _robustness(audit))
+        )
     if audit.bounds_:
         parts.append(_block("Bounds", _bounds(audit)))
     parts.append(_block("Recommendation", _sentences(audit.reasons_, width)))
@@ -63,13 +67,16 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     cells = [list(header), *map(list, rows)]
     widths = [max(len(row[j]) for row in cells) for j in range(len(header))]
     lines = [
-        "  ".join(cell.ljust(w) if j == 0 else cell.rjust(w) for j, (cell, w) in enumerate(zip(row, widths, strict=True)))
+        "  ".join(
+            cell.ljust(w) if j == 0 else cell.rjust(w)
+            for j, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
         for row in cells
     ]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
-def headline(audit: PanelAudit) -> list[tuple[str, str]]:
+def headline(audit: PanelAudit) -> list[tuple[str, str, str]]:
     """Give the figures that a reader wants first.
 
     Parameters
@@ -79,31 +86,42 @@ def headline(audit: PanelAudit) -> list[tuple[str, str]]:
 
     Returns
     -------
-    list of (str, str)
-        Name and value.
+    list of (str, str, str)
+        Name, value, and what the value means.
     """
     board, rho, n = audit.leaderboard_, audit.error_correlation_, len(audit.names_)
+    unit = unit_words(audit.task_)
     rows = []
-    for rule, label in (("best_single", "best single"), ("plurality_vote", "plurality"), ("mean", "mean")):
+    if "best_single" in board.index:
+        best = audit.scores_["score"].idxmax()
+        rows.append(("best single specialist", _score(board, "best_single"), f"{unit}; {best}"))
+    for rule, label in (("plurality_vote", "plurality"), ("mean", "plain mean")):
         if rule in board.index:
-            rows.append((label, f"{board.loc[rule, 'score']:.3f}"))
+            rows.append((label, _score(board, rule), f"{unit}; {rule_words(rule)}"))
     fused = [rule for rule in board.index if rule != "best_single"]
     if fused:
-        rows.append((f"best fused out of fold ({fused[0]})", f"{board.loc[fused[0], 'score']:.3f}"))
-    every = audit.effective_number_.all
-    ratio = audit.variance_.ratio
-    rows += [
-        ("mean error correlation rho", _with_interval(rho.rho_mean, rho.rho_mean_ci)),
-        ("effective number of specialists M/(1+(M-1)rho)", f"{every['exchangeable']:.2f}"),
-        ("effective number, mean variance over panel variance", f"{audit.effective_number_.value:.2f}"),
-        ("panel variance over that of independent errors", f"{ratio:.2f}"),
-        ("1 + (M-1) rho", f"{1 + (n - 1) * rho.rho_mean:.2f}"),
+        rows.append(("best fused, out of fold", _score(board, fused[0]), f"{unit}; {fused[0]}"))
+    low_high = rho.rho_mean_ci
+    interval = "" if low_high is None else f"95 % interval {low_high[0]:.3f} to {low_high[1]:.3f}; "
+    exchangeable = audit.effective_number_.all["exchangeable"]
+    return [
+        *rows,
+        ("mean error correlation rho", f"{rho.rho_mean:.3f}", f"{interval}0 would be independent"),
+        (
+            "effective number of specialists",
+            f"{audit.effective_number_.value:.2f}",
+            f"of {n}; M / (1 + (M-1) rho) = {exchangeable:.2f}",
+        ),
+        (
+            "variance of the panel",
+            f"{audit.variance_.ratio:.2f} times",
+            f"that of independent errors; 1 + (M-1) rho = {1 + (n - 1) * rho.rho_mean:.2f}",
+        ),
     ]
-    return rows
 
 
-def _with_interval(value: float, ci: Any) -> str:
-    return f"{value:.3f}" if ci is None else f"{value:.3f} ({ci[0]:.3f} to {ci[1]:.3f})"
+def _score(board: Any, rule: str) -> str:
+    return f"{board.loc[rule, 'score']:.3f}"
 
 
 def _block(title: str, body: str) -> str:
@@ -112,8 +130,8 @@ def _block(title: str, body: str) -> str:
 
 def _figures(audit: PanelAudit) -> str:
     rows = headline(audit)
-    wide = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name.ljust(wide)}  {value}" for name, value in rows)
+    wide, deep = (max(len(row[k]) for row in rows) for k in (0, 1))
+    return "\n".join(f"{name.ljust(wide)}  {value.rjust(deep)}  {note}" for name, value, note in rows)
 
 
 def _leaderboard(audit: PanelAudit, unit: str) -> str:
@@ -142,7 +160,13 @@ def _prices(audit: PanelAudit, unit: str, n_rows: int) -> str:
         name = prices.names[i]
         se = "" if prices.se is None else f"{prices.se[i]:.5f}"
         rows.append(
-            [name, f"{scores.loc[name, 'score']:.4f}", f"{scores.loc[name, 'answered']:.1%}", f"{prices.value[i]:+.5f}", se]
+            [
+                name,
+                f"{scores.loc[name, 'score']:.4f}",
+                f"{scores.loc[name, 'answered']:.1%}",
+                f"{prices.value[i]:+.5f}",
+                se,
+            ]
         )
     table = format_table(["specialist", unit, "answered", "price", "se"], rows)
     total = (
@@ -159,7 +183,8 @@ def _robustness(audit: PanelAudit) -> str:
     worst = table.groupby(["rule", "n_byzantine"])["worst"].min().unstack()
     worst = worst.loc[worst[counts[-1]].sort_values(ascending=False, kind="stable").index]
     rows = [
-        [str(rule), *("" if np.isnan(row[f]) else f"{row[f]:.3f}" for f in counts)] for rule, row in worst.iterrows()
+        [str(rule), *("" if np.isnan(row[f]) else f"{row[f]:.3f}" for f in counts)]
+        for rule, row in worst.iterrows()
     ]
     return format_table(["rule", *("honest" if f == 0 else f"{f} liar{'s' * (f > 1)}" for f in counts)], rows)
 
@@ -174,4 +199,6 @@ def _bound(bound: Any) -> str:
 
 
 def _sentences(sentences: Sequence[str], width: int) -> str:
-    return "\n".join(textwrap.fill(text, width, initial_indent="- ", subsequent_indent="  ") for text in sentences)
+    return "\n".join(
+        textwrap.fill(text, width, initial_indent="- ", subsequent_indent="  ") for text in sentences
+    )
