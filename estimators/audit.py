@@ -11,12 +11,23 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
+from estimators.evidence import price_specialists, score_specialists
 from estimators.findings import describe
 from estimators.fusions import fusion_name
-from estimators.leaderboard import cross_fused, default_fusions, fit_on, fuse_with, paired_gain, rank_rules
+from estimators.leaderboard import (
+    cross_fused,
+    default_fusions,
+    fit_on,
+    fuse_with,
+    paired_gain,
+    rank_rules,
+)
 from estimators.liars import attack_rules
-from estimators.table import Table, read_answers, read_table
+from estimators.raw_answers import code_words, read_answers, read_raw
+from estimators.table import Table, read_table
+from estimators.training import first_choices
 from theory import (
+    BudgetError,
     PanelError,
     bhattacharyya,
     certificate,
@@ -26,8 +37,6 @@ from theory import (
     error_correlation,
     error_covariance,
     find_clones,
-    panel_errors,
-    price,
     vote_bounds,
 )
 
@@ -38,21 +47,23 @@ class PanelAudit(BaseEstimator):
     Parameters
     ----------
     task : {"auto", "labels", "probabilities", "numbers"}
-        What the answers are. ``"auto"``: integers (sample, specialist) are labels; three axes with
-        rows that sum to 1 are probabilities; anything else is numbers.
-    fusions : "auto" or list of fusions
+        What the answers are. ``"auto"``: integers or words (sample, specialist) are labels; several
+        outputs with one label per sample as truth are probabilities; anything else is numbers.
+    fusions : "auto", list of fusions or dict of str to fusion
         Rules to compare: names, operators, learned fusions or callables.
     cv : int
         Folds of the cross-fitted leaderboard.
     n_byzantine : sequence of int
-        Numbers of liars to try in the robustness table; empty leaves it out.
+        Numbers of liars to try in the robustness table; empty leaves it out, half the panel or more
+        is left out with a warning.
     withstand : int
-        Number of liars that the recommended rule must be best against; 0 trusts everybody.
+        Number of liars, fewer than half, that the recommended rule must be best against; 0 trusts
+        everybody.
     n_subsets : int
         Most sets of liars to try for each number and lie.
     n_attack_samples : int
         Most samples to attack.
-    max_samples : int
+    max_samples : int or None
         A longer panel is audited on so many samples, drawn at random; a warning says so.
     clone_threshold : float
         Error correlation above which two specialists count as copies of one.
@@ -67,6 +78,8 @@ class PanelAudit(BaseEstimator):
         Resolved task.
     names_ : tuple of str
         Names of the specialists.
+    classes_ : ndarray or None
+        Labels behind the codes, where the panel or its truth came with words.
     n_samples_, n_given_ : int
         Number of samples audited, and of samples given.
     scores_ : DataFrame, index specialist
@@ -88,22 +101,18 @@ class PanelAudit(BaseEstimator):
     clones_ : theory.Clones
         Specialists that err alike.
     quotient_prices_ : theory.Prices or None
-        Prices with each group of clones counted once, where there are clones.
+        Prices under the mean (for labels: of votes, by the Brier score) with each group of clones
+        counted once, where there are clones.
     leaderboard_ : DataFrame, index rule
         Cross-fitted scores, best first, with paired gains over the references.
     refused_ : dict of str to str
         Rules that this panel cannot serve, and why.
     robustness_ : DataFrame
-        Scores under lies.
+        Scores under lies; empty if no liars were asked for.
     recommended_fusion_ : object
         Fitted on all samples; ``predict`` applies it.
     recommended_name_, reasons_, findings_, warnings_ : str, list of str
         The recommendation, why, what else was found, and what to be careful about, in words.
-
-    Raises
-    ------
-    PanelError
-        In ``fit``, if the panel or the truth does not have the form that was needed.
 
     See Also
     --------
@@ -160,10 +169,12 @@ class PanelAudit(BaseEstimator):
         Parameters
         ----------
         panel : array-like, DataFrame or DataArray
-            Label codes (sample, specialist), -1 = abstained; probabilities
-            (sample, specialist, output); or numbers (sample, specialist) or with an output axis.
+            Labels (sample, specialist), as codes with -1 = abstained, or as words with None, NaN or ""
+            = abstained; probabilities (sample, specialist, output); or numbers (sample, specialist) or
+            with an output axis.
         y : array-like
-            Codes of the right options, shape (sample,); or numbers.
+            Codes or words of the right options, shape (sample,); or numbers. Where a DataArray of
+            probabilities has an output coordinate, its values.
         n_options : int or array-like of int, shape (sample,), optional
             How many options each sample has, where codes are labels; by default as many as occur.
         names : sequence of str, optional
@@ -176,6 +187,13 @@ class PanelAudit(BaseEstimator):
         Returns
         -------
         self : PanelAudit
+
+        Raises
+        ------
+        PanelError
+            If the panel or the truth does not have the form that was needed, or no fusion can serve them.
+        BudgetError
+            If ``withstand`` is half the panel or more.
         """
         table, self.n_given_ = read_table(
             panel,
@@ -189,13 +207,11 @@ class PanelAudit(BaseEstimator):
         )
         self.table_ = table
         self.task_, self.names_, self.n_samples_ = table.task, table.names, len(table.y)
-        self.costs_ = None if costs is None else np.asarray(costs, dtype=np.float64)
-        if self.costs_ is not None and (
-            self.costs_.shape != (len(table.names),) or not (self.costs_ > 0).all()
-        ):
-            raise PanelError(f"costs must be {len(table.names)} positive numbers, one per specialist.")
-        fusions = self._rules(table)
-        steps = 4 + len(fusions) * (1 + bool(self.n_byzantine))
+        self.classes_ = table.classes
+        self.costs_ = None if costs is None else _read_costs(costs, len(table.names))
+        liars = self._liar_numbers(len(table.names))
+        fusions = self._rules(table, liars)
+        steps = 4 + len(fusions) * (1 + bool(liars))
         with tqdm(total=steps, disable=not self.verbose, leave=False, unit="step") as bar:
 
             def tick(what: str) -> None:
@@ -206,7 +222,9 @@ class PanelAudit(BaseEstimator):
             tick("correlation")
             self._bound(table)
             tick("bounds")
-            self._price(table)
+            self.prices_, self.quotient_prices_ = price_specialists(
+                table, self.answers_, self.errors_, self.clones_
+            )
             tick("prices")
             self.fused_, self.refused_ = cross_fused(
                 table, fusions, cv=self.cv, random_state=self.random_state, tick=tick
@@ -214,14 +232,14 @@ class PanelAudit(BaseEstimator):
             if not self.fused_:
                 raise PanelError(f"no fusion can serve this panel: {self.refused_}.")
             self.leaderboard_ = rank_rules(table, self.fused_, references=self._references(table))
-            self.robustness_ = attack_rules(
+            self.robustness_, self.unattacked_ = attack_rules(
                 table,
-                {name: fusion for name, fusion in fusions.items() if name in self.fused_},
-                n_byzantine=self._liar_numbers(table),
+                {name: fusions[name] for name in self.fused_} if liars else {},
+                n_byzantine=liars,
                 n_subsets=self.n_subsets,
                 n_samples=self.n_attack_samples,
                 random_state=self.random_state,
-                tick=tick if self.n_byzantine else lambda _: None,
+                tick=tick,
             )
             self.recommended_name_ = self._recommend()
             self._fuser = fit_on(table, fusions[self.recommended_name_])
@@ -245,10 +263,28 @@ class PanelAudit(BaseEstimator):
         -------
         ndarray of shape (sample, output)
             Shares, probabilities or numbers; NaN where nobody answered.
+
+        Raises
+        ------
+        PanelError
+            If the panel is not of the specialists and the kind of ``fit``.
         """
         check_is_fitted(self, "recommended_fusion_")
         n_outputs = self.table_.panel.shape[2]
-        values, counts = read_answers(panel, self.task_, n_options, n_outputs)
+        raw = read_raw(panel)
+        default = tuple(str(i) for i in range(len(self.names_)))
+        if raw.names not in (None, self.names_) and self.names_ != default:
+            raise PanelError(
+                f"specialists must be those of fit, in its order ({', '.join(self.names_[:5])}, ...); got "
+                f"{', '.join(raw.names[:5])}, .... Reorder the panel by names_."
+            )
+        if self.task_ == "labels" and self.classes_ is not None:
+            raw = code_words(raw, self.classes_)
+        elif (
+            self.classes_ is not None and raw.classes is not None and list(raw.classes) != list(self.classes_)
+        ):
+            raise PanelError(f"outputs must be those of fit, {list(self.classes_)}; got {list(raw.classes)}.")
+        values, counts, _ = read_answers(raw, self.task_, n_options=n_options, n_outputs=n_outputs)
         known = self.table_.panel.shape[1:]
         if values.shape[1] != known[0] or (self.task_ != "labels" and values.shape[2] != known[1]):
             raise PanelError(f"panel needs {known} (specialist, output) as in fit; got {values.shape[1:]}.")
@@ -268,55 +304,58 @@ class PanelAudit(BaseEstimator):
         Returns
         -------
         ndarray of shape (sample,) or (sample, output)
-            Label codes (-1 where nobody answered), or numbers.
+            Label codes (-1 where nobody answered), words where the panel of ``fit`` had words, or numbers.
+
+        Raises
+        ------
+        PanelError
+            If the panel is not of the specialists and the kind of ``fit``, or nobody answered a sample
+            and there is no word for that.
         """
         fused = self.fuse(panel, n_options=n_options)
         if self.task_ == "numbers":
             return fused[:, 0] if fused.shape[1] == 1 else fused
-        answered = ~np.isnan(fused).all(axis=1)
-        return np.where(answered, np.nan_to_num(fused, nan=-np.inf).argmax(axis=1), -1)
+        codes = first_choices(fused[:, None, :])[:, 0]
+        if self.classes_ is None:
+            return codes
+        if (codes < 0).any():
+            raise PanelError(
+                f"nobody answered {int((codes < 0).sum())} samples (first: {int((codes < 0).argmax())}). Leave them "
+                "out, or use fuse, which gives NaN there."
+            )
+        return np.asarray(self.classes_[codes])
 
-    def _rules(self, table: Table) -> dict[str, Any]:
-        if isinstance(self.fusions, str) and self.fusions == "auto":
-            return default_fusions(table.task, len(table.names), self._liar_numbers(table) or [1])
-        return {fusion_name(fusion): fusion for fusion in self.fusions}
+    def _rules(self, table: Table, liars: list[int]) -> dict[str, Any]:
+        if isinstance(self.fusions, str):
+            if self.fusions != "auto":
+                raise PanelError(f"fusions must be 'auto', a list or a dict; got {self.fusions!r}.")
+            return default_fusions(table.task, len(table.names), liars or [1])
+        if isinstance(self.fusions, dict):
+            return dict(self.fusions)
+        names = [fusion_name(fusion) for fusion in self.fusions]
+        if len(set(names)) < len(names):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise PanelError(f"fusions holds {', '.join(twice)} twice. Give a dict of your names to fusions.")
+        return dict(zip(names, self.fusions, strict=True))
 
     def _references(self, table: Table) -> tuple[str, ...]:
         return ("best_single", "plurality_vote") if table.task == "labels" else ("best_single", "mean")
 
-    def _liar_numbers(self, table: Table) -> list[int]:
-        asked = sorted({int(f) for f in self.n_byzantine} | ({self.withstand} if self.withstand else set()))
-        return [f for f in asked if 0 < f < len(table.names) / 2]
+    def _liar_numbers(self, n_specialists: int) -> list[int]:
+        asked = sorted({int(f) for f in self.n_byzantine} | {int(self.withstand)})
+        if asked[0] < 0:
+            raise PanelError(f"numbers of liars must be >= 0; got {asked[0]}.")
+        most = (n_specialists - 1) // 2
+        if self.withstand > most:
+            raise BudgetError(
+                f"withstand={self.withstand} needs at least {2 * self.withstand + 1} specialists; got "
+                f"{n_specialists}. Lower withstand to {most}, or add specialists."
+            )
+        self.too_many_liars_ = [f for f in asked if f > most]
+        return [f for f in asked if 0 < f <= most]
 
     def _measure(self, table: Table) -> None:
-        import pandas as pd
-
-        gone = np.isnan(table.panel).all(axis=2)
-        if table.task == "labels":
-            codes = np.where(gone, -1, np.nan_to_num(table.panel).argmax(axis=2))
-            self.answers_ = codes
-            self.errors_ = panel_errors(codes, table.y, kind="zero_one")
-            hit = 1.0 - self.errors_
-        elif table.task == "probabilities":
-            self.errors_ = panel_errors(table.panel, table.y, kind="probability")
-            chosen = np.where(gone, -1, np.nan_to_num(table.panel, nan=-np.inf).argmax(axis=2))
-            self.answers_ = chosen
-            hit = (chosen == table.y[:, None]).astype(float)
-        else:
-            errors = panel_errors(table.panel, table.y, kind="residual")
-            self.errors_ = errors[:, :, 0] if errors.ndim == 3 and errors.shape[2] == 1 else errors
-            squares = ((table.panel - table.y[:, None, :]) ** 2).sum(axis=2)
-            spread = ((table.y - table.y.mean(axis=0)) ** 2).sum(axis=1).mean() or 1.0
-            hit = 1.0 - squares / spread
-        counts = (~gone).sum(axis=0) if table.task == "numbers" else np.full(len(table.names), len(hit))
-        self.scores_ = pd.DataFrame(
-            {
-                "score": np.nanmean(hit, axis=0),
-                "se": np.nanstd(hit, axis=0, ddof=1) / np.sqrt(np.maximum(counts, 1)),
-                "answered": 1.0 - gone.mean(axis=0),
-            },
-            index=pd.Index(table.names, name="specialist"),
-        )
+        self.answers_, self.errors_, self.scores_ = score_specialists(table)
         named = _named(self.errors_, table.names)
         missing: Any = "abstain" if np.isnan(self.errors_).any() else "raise"
         self.error_covariance_ = error_covariance(named, kind="covariance", missing=missing)
@@ -326,44 +365,22 @@ class PanelAudit(BaseEstimator):
         self.clones_ = find_clones(named, threshold=self.clone_threshold, missing=missing)
         self.agreement_ = None
         if table.task != "numbers":
-            self.agreement_ = error_agreement(self.answers_, table.y, n_options=self._option_counts(table))
-
-    def _option_counts(self, table: Table) -> Any:
-        return table.panel.shape[2] if table.n_options is None else table.n_options
+            self.agreement_ = error_agreement(
+                self.answers_, table.y, n_options=table.option_counts, groups=table.groups
+            )
 
     def _bound(self, table: Table) -> None:
         self.bounds_: dict[str, Any] = {}
         if table.task == "numbers":
             return
-        correct = (self.answers_ == table.y[:, None]).astype(float)
-        if len(correct) >= 8:
-            self.bounds_["plurality"] = vote_bounds(correct)
-
-    def _price(self, table: Table) -> None:
-        missing: Any = "abstain" if np.isnan(self.errors_).any() else "raise"
-        if table.task == "labels":
-            call = dict(y=table.y, game="plurality", n_options=self._option_counts(table), v0="chance")
-            data: Any = self.answers_
-        elif table.task == "probabilities":
-            prior = np.bincount(table.y, minlength=table.panel.shape[2]) / len(table.y)
-            call = dict(v0=float(1.0 - (prior**2).sum()), missing=missing)
-            data = self.errors_
-        else:
-            v0 = float(((table.y - table.y.mean(axis=0)) ** 2).sum(axis=1).mean())
-            call = dict(v0=v0, missing=missing)
-            data = self.errors_
-        call |= {"names": list(table.names), "groups": table.groups, "cross_fitted": True}
-        self.prices_ = price(data, **call)
-        self.quotient_prices_ = None
-        if self.clones_.clusters and table.task != "labels":
-            self.quotient_prices_ = price(data, **call, clusters=self.clones_)
+        self.bounds_["plurality"] = vote_bounds((self.answers_ == table.y[:, None]).astype(float))
 
     def _certify(self, table: Table) -> None:
         if table.task == "numbers":
             return
         for name in ("plurality_vote", "mean"):
             if name in self.fused_:  # fixed before the samples were seen, so its own errors certify it
-                wrong = 1.0 - (self.fused_[name].argmax(axis=1) == table.y)
+                wrong = 1.0 - (first_choices(self.fused_[name][:, None, :])[:, 0] == table.y)
                 self.bounds_[f"certificate of {name}"] = certificate(wrong)
         fused = self.fused_[self.recommended_name_]
         answered = ~np.isnan(fused).all(axis=1)
@@ -376,8 +393,10 @@ class PanelAudit(BaseEstimator):
     def _recommend(self) -> str:
         if self.withstand:
             at = self.robustness_[self.robustness_["n_byzantine"] == self.withstand]
-            if len(at):
-                return str(at.groupby("rule")["worst"].min().idxmax())
+            worst = at.groupby("rule")["worst"].min().reindex(self.leaderboard_.index)
+            if worst.isna().all():
+                raise PanelError(f"no fusion can serve this panel with liars: {self.unattacked_}.")
+            return str(worst.idxmax())  # ties go to whoever is better with everybody honest
         board = self.leaderboard_
         if self.task_ == "numbers":
             return str(board.index[0])
@@ -421,3 +440,15 @@ def _named(errors: NDArray[np.float64], names: tuple[str, ...]) -> Any:
 
     dims = ("sample", "specialist", "output")[: errors.ndim]
     return DataArray(errors, dims=dims, coords={"specialist": list(names)})
+
+
+def _read_costs(costs: Any, n_specialists: int) -> NDArray[np.float64]:
+    try:
+        values = np.asarray(costs, dtype=np.float64)
+    except (TypeError, ValueError):
+        values = np.empty(0)
+    if values.shape != (n_specialists,) or not ((values > 0) & (values < np.inf)).all():
+        raise PanelError(
+            f"costs must be {n_specialists} positive numbers, one per specialist; got {costs!r}."
+        )
+    return values

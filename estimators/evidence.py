@@ -1,4 +1,4 @@
-"""What an out-of-fold panel says about its specialists: correlation, effective number, prices."""
+"""What a panel of unseen rows says about its specialists: correlation, effective number, prices."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from theory import effective_number, error_correlation, error_covariance, price
+from estimators.training import first_choices
+from theory import effective_number, error_correlation, error_covariance, panel_errors, price
 
 if TYPE_CHECKING:
+    import pandas as pd
     from xarray import DataArray
 
-    from theory import Prices
+    from estimators.table import Table
+    from theory import Clones, Prices
 
 
 @dataclass(frozen=True)
@@ -98,3 +101,106 @@ def weigh_evidence(
         DataArray(m.value, dims=("specialist", "specialist_"), coords=coords) for m in (moments, correlation)
     ]
     return Evidence(len(errors), missing_rate, square[0], square[1], number, prices)
+
+
+def score_specialists(table: Table) -> tuple[NDArray[np.int64] | None, NDArray[np.float64], pd.DataFrame]:
+    """Score each specialist alone.
+
+    Parameters
+    ----------
+    table : Table
+        Panel and truth.
+
+    Returns
+    -------
+    answers : ndarray of int64, shape (sample, specialist), or None
+        Options put first; -1 = abstained. None for numbers.
+    errors : ndarray of shape (sample, specialist) or (sample, specialist, output)
+        1 where a label is wrong or absent; probability - onehot; or answer - truth.
+    scores : DataFrame, index specialist
+        ``score`` (accuracy, an abstention counting as not right; or R2 where it answered), ``se``,
+        ``answered``.
+    """
+    import pandas as pd
+
+    answers = None
+    if table.task == "numbers":
+        errors = panel_errors(table.panel, table.y, kind="residual")
+        errors = errors[:, :, 0] if errors.shape[2:] == (1,) else errors
+        squares = ((table.panel - table.y[:, None, :]) ** 2).sum(axis=2)
+        spread = ((table.y - table.y.mean(axis=0)) ** 2).sum(axis=1).mean() or 1.0
+        hit = 1.0 - squares / spread
+    else:
+        answers = first_choices(table.panel)
+        hit = (answers == table.y[:, None]).astype(float)
+        errors = 1.0 - hit
+        if table.task == "probabilities":
+            errors = panel_errors(table.panel, table.y, kind="probability")
+    known = ~np.isnan(hit)
+    owner = np.arange(len(hit)) if table.groups is None else table.groups
+    scores = pd.DataFrame(
+        {
+            "score": np.nanmean(hit, axis=0),
+            "se": [standard_error(h[k], owner[k]) for h, k in zip(hit.T, known.T, strict=True)],
+            "answered": 1.0 - np.isnan(table.panel).all(axis=2).mean(axis=0),
+        },
+        index=pd.Index(table.names, name="specialist"),
+    )
+    return answers, errors, scores
+
+
+def price_specialists(
+    table: Table, answers: NDArray[np.int64] | None, errors: NDArray[np.float64], clones: Clones
+) -> tuple[Prices, Prices | None]:
+    """Price the specialists: under the plurality vote for labels, under the mean for the others.
+
+    Parameters
+    ----------
+    table : Table
+        Panel and truth.
+    answers, errors : ndarray
+        From :func:`score_specialists`.
+    clones : theory.Clones
+        Who counts as copies of one another.
+
+    Returns
+    -------
+    prices : Prices
+    quotient : Prices or None
+        Under the mean, each group of copies counted once; None without copies. For labels the mean
+        is of votes, and the loss its Brier score, since copies are joined in the mean game only.
+    """
+    common: dict[str, Any] = {"names": list(table.names), "groups": table.groups, "cross_fitted": True}
+    if table.task == "labels":
+        votes = panel_errors(table.panel, table.y, kind="probability") if clones.clusters else None
+        v0 = float(np.mean(1.0 - 1.0 / np.asarray(table.option_counts)))
+        prices = price(
+            answers, y=table.y, game="plurality", n_options=table.option_counts, v0="chance", **common
+        )
+    else:
+        votes = errors
+        if table.task == "numbers":
+            v0 = float(((table.y - table.y.mean(axis=0)) ** 2).sum(axis=1).mean())
+        else:
+            prior = np.bincount(table.y, minlength=table.panel.shape[2]) / len(table.y)
+            v0 = float(1.0 - (prior**2).sum())
+        prices = price(errors, v0=v0, missing=_gaps(errors), **common)
+    if votes is None or not clones.clusters:
+        return prices, None
+    return prices, price(votes, v0=v0, missing=_gaps(votes), clusters=clones, **common)
+
+
+def _gaps(errors: NDArray[np.float64]) -> Literal["abstain", "raise"]:
+    return "abstain" if np.isnan(errors).any() else "raise"
+
+
+def standard_error(values: NDArray[np.float64], groups: NDArray[Any] | None) -> float:
+    """Give the standard error of a mean over samples, or over groups of samples that belong together."""
+    n = len(values)
+    if n < 2:
+        return float("nan")
+    if groups is None:
+        return float(values.std(ddof=1) / np.sqrt(n))
+    _, code = np.unique(groups, return_inverse=True)
+    sums = np.bincount(code, weights=values - values.mean())
+    return float(np.sqrt((sums**2).sum() * len(sums) / max(len(sums) - 1, 1)) / n)

@@ -40,7 +40,7 @@ def _reasons(audit: PanelAudit) -> list[str]:
         worst = float(at[at["rule"] == name]["worst"].min())
         reasons.append(
             f"Use {name}: with {audit.withstand} of {len(audit.names_)} specialists lying it keeps {unit} "
-            f"{worst:.3f} in the worst case tried, more than any other rule; with everybody honest it reaches "
+            f"{worst:.3f} in the worst case tried, and no other rule keeps more; with everybody honest it reaches "
             f"{row['score']:.3f}."
         )
     else:
@@ -53,7 +53,7 @@ def _reasons(audit: PanelAudit) -> list[str]:
         )
     if name == "best_single":
         reasons.append(
-            "No fusion beat the best specialist alone here: ask that one, and save the others' cost."
+            "No fusion beats the best specialist alone beyond noise here: ask that one, and save the others' cost."
         )
     elif "gain_best_single" in board:
         reasons.append(_compare(row, "best_single", "the best single specialist", unit))
@@ -104,19 +104,20 @@ def _findings(audit: PanelAudit) -> list[str]:
         if rho.rho_mean_ci is None
         else f" (95 % interval {rho.rho_mean_ci[0]:.3f} to {rho.rho_mean_ci[1]:.3f})"
     )
+    number = audit.effective_number_
     found = [
         f"The {n} specialists' errors have a mean correlation of {rho.rho_mean:.3f}{interval}: together they are worth "
-        f"about {audit.effective_number_.value:.2f} independent ones.",
+        f"about {number.all['exchangeable']:.2f} independent ones ({number.value:.2f} by the variance that was seen).",
         f"The variance of the panel's mean error is {variance.ratio:.2f} times what independent errors would leave; "
         f"1 + (M-1) rho = {1 + (n - 1) * rho.rho_mean:.2f}.",
     ]
     if audit.agreement_ is not None:
-        same = audit.agreement_.mean.get("same_wrong_pooled", np.nan)
-        chance = float(np.nanmean(audit.agreement_.same_wrong_chance))
+        same = audit.agreement_.mean["same_wrong"]
         if np.isfinite(same):
+            chance = float(np.nanmean(audit.agreement_.same_wrong_chance))
             found.append(
-                f"When two specialists are both wrong they give the same wrong answer in {same:.1%} of cases; by chance "
-                f"it would be {chance:.1%}."
+                f"When two specialists are both wrong they give the same wrong answer in {same:.1%} of cases (mean over "
+                f"pairs); by chance it would be {chance:.1%}."
             )
     best = audit.scores_["score"].idxmax()
     unit = "R2" if audit.task_ == "numbers" else "accuracy"
@@ -130,12 +131,19 @@ def _findings(audit: PanelAudit) -> list[str]:
         f"Under {game}, {prices.names[order[0]]} earns most ({prices.value[order[0]]:+.4f} of the loss it helps to remove) "
         f"and {prices.names[order[-1]]} least ({prices.value[order[-1]]:+.4f})."
     )
+    if audit.costs_ is not None:
+        per_cost = prices.value / audit.costs_
+        found.append(f"Per cost, {prices.names[int(per_cost.argmax())]} earns most ({per_cost.max():+.4f}).")
     if prices.se is not None:
         harmful = [prices.names[i] for i in order if prices.value[i] + 1.96 * prices.se[i] < 0]
         if harmful:
             found.append(f"These cost the panel more than they bring, beyond doubt: {', '.join(harmful)}.")
     if audit.clones_.clusters:
-        groups = "; ".join(" = ".join(group) for group in audit.clones_.clusters)
+        paid = dict(zip(audit.quotient_prices_.names, audit.quotient_prices_.value, strict=True))
+        groups = "; ".join(
+            f"{' = '.join(group)} (together {sum(paid[name] for name in group):+.4f} under the mean)"
+            for group in audit.clones_.clusters
+        )
         found.append(f"Near copies of one another, to be counted and paid once: {groups}.")
     found.extend(_attack_findings(audit, unit))
     return found
@@ -161,8 +169,13 @@ def _attack_findings(audit: PanelAudit, unit: str) -> list[str]:
 
 
 def _warnings(audit: PanelAudit) -> list[str]:
-    notes = []
-    parts = ((audit.error_correlation_, "correlation"), (audit.prices_, "prices"), (audit.clones_, "clones"))
+    notes = list(audit.table_.notes)
+    parts = (
+        (audit.error_correlation_, "correlation"),
+        (audit.agreement_, "agreement"),
+        (audit.prices_, "prices"),
+        (audit.clones_, "clones"),
+    )
     for result, what in parts:
         notes.extend(f"{what}: {text}" for text in getattr(result, "warnings", ()))
     if audit.n_samples_ < audit.n_given_:
@@ -177,13 +190,20 @@ def _warnings(audit: PanelAudit) -> list[str]:
     quiet = answered[answered < 0.8]
     if len(quiet):
         notes.append(
-            f"{len(quiet)} specialists left more than a fifth of the samples unanswered "
+            f"{len(quiet)} specialist{'s' * (len(quiet) > 1)} left more than a fifth of the samples unanswered "
             f"({', '.join(f'{name} {1 - share:.0%}' for name, share in quiet.items())}); an abstention counts as not right."
         )
     if not np.any(np.ptp(audit.errors_, axis=0) > 0):
         notes.append("No error varies over the samples: correlations cannot be told.")
     for rule, reason in audit.refused_.items():
         notes.append(f"{rule} was left out: {reason}")
+    for rule, reason in audit.unattacked_.items():
+        notes.append(f"{rule} is not in the table of liars: {reason}")
+    if audit.too_many_liars_:
+        notes.append(
+            f"{' and '.join(map(str, audit.too_many_liars_))} liars of {len(audit.names_)} specialists were not "
+            "tried: nothing withstands half the panel."
+        )
     notes.append(
         "The winner among several rules was picked on these samples, so its score is a little optimistic."
     )

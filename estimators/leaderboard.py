@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold, KFold
 
+from estimators.evidence import standard_error
 from estimators.fusions import PanelFuser, fusion_name
 from estimators.table import Table
 from estimators.weights import TopSpecialists
 from fusion import GeometricMedian, Krum, LogPool, Mean, Median, PluralityVote, TrimmedMean
-from theory import PanelError
+from theory import FaultWarning, PanelError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,10 +150,6 @@ def fuse_with(fuser: PanelFuser, table: Table) -> NDArray[np.float64]:
     -------
     ndarray of shape (sample, output)
     """
-    import warnings
-
-    from theory import FaultWarning
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FaultWarning)  # unanswered samples are scored as such
         return fuser.fuse(table.panel, names=table.names, n_options=table.n_options)
@@ -165,7 +163,7 @@ def losses(table: Table, fused: NDArray[np.float64]) -> dict[str, NDArray[np.flo
     table : Table
         Truth.
     fused : ndarray of shape (sample, output)
-        NaN rows: no answer, which is not right.
+        NaN rows: no answer, which is not right; of numbers, as good as the mean of the truth.
 
     Returns
     -------
@@ -173,12 +171,13 @@ def losses(table: Table, fused: NDArray[np.float64]) -> dict[str, NDArray[np.flo
         ``error`` (0/1, a tie among k options counting 1 - 1/k if the truth is one of them),
         ``log_loss`` and ``brier`` for classes; ``squared_error`` for numbers.
     """
-    answered = ~np.isnan(fused).all(axis=1)
     if table.task == "numbers":
+        answered = np.isfinite(fused).all(axis=1)
         centre = np.asarray(table.y, dtype=float).mean(axis=0)
         known = np.where(answered[:, None], fused, centre)
         return {"squared_error": ((known - table.y) ** 2).sum(axis=1)}
-    shares = np.clip(np.nan_to_num(fused), 0.0, None)
+    answered = np.isfinite(fused).any(axis=1)
+    shares = np.where(np.isfinite(fused), np.maximum(fused, 0.0), 0.0)
     options = np.full(len(shares), shares.shape[1]) if table.n_options is None else table.n_options
     flat = (np.arange(shares.shape[1]) < options[:, None]) / options[:, None]
     mass = shares.sum(axis=1, keepdims=True)
@@ -232,12 +231,12 @@ def rank_rules(
     rows = []
     for name, loss in every.items():
         row: dict[str, Any] = {"rule": name, "score": 1.0 - float(loss[main].mean()) / scale}
-        row["se"] = _standard_error(loss[main], table.groups) / scale
+        row["se"] = standard_error(loss[main], table.groups) / scale
         row |= {key: float(values.mean()) for key, values in loss.items()}
         for reference in references:
             if reference in every:
                 gain = (every[reference][main] - loss[main]) / scale
-                se = _standard_error(gain, table.groups)
+                se = standard_error(gain, table.groups)
                 row |= {
                     f"gain_{reference}": float(gain.mean()),
                     f"gain_{reference}_low": float(gain.mean()) - z * se,
@@ -267,15 +266,4 @@ def paired_gain(
     """
     main = "squared_error" if table.task == "numbers" else "error"
     gain = losses(table, reference)[main] - losses(table, fused)[main]
-    return float(gain.mean()), _standard_error(gain, table.groups)
-
-
-def _standard_error(values: NDArray[np.float64], groups: NDArray[Any] | None) -> float:
-    n = len(values)
-    if n < 2:
-        return float("nan")
-    if groups is None:
-        return float(values.std(ddof=1) / np.sqrt(n))
-    _, code = np.unique(groups, return_inverse=True)
-    sums = np.bincount(code, weights=values - values.mean())
-    return float(np.sqrt((sums**2).sum() * len(sums) / max(len(sums) - 1, 1)) / n)
+    return float(gain.mean()), standard_error(gain, table.groups)

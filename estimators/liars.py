@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import combinations
 from math import comb
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils import check_random_state
 
+from estimators.fusions import PanelFuser
 from estimators.leaderboard import fit_on, fuse_with, losses
+from estimators.stacking import Arbiter
 from estimators.table import Table
+from estimators.weights import CovarianceWeights, SkillWeights, TopSpecialists
 
 if TYPE_CHECKING:
     import pandas as pd
 
+Plan = tuple[int, str, tuple[int, ...]]  # number of liars, lie, positions of the liars
+
+_CELLS = 4_000_000  # attacked panels held at once
 _LABEL_LIES = ("runner_up", "constant", "shuffle", "silent")
 _NUMBER_LIES = ("shift", "mirror", "constant", "shuffle", "silent")
 
@@ -33,7 +41,8 @@ def lie_names(task: str) -> tuple[str, ...]:
     tuple of str
         ``runner_up``: all liars back the wrong option that the honest ones like most. ``constant``:
         always the same answer. ``shuffle``: their own answers, to other samples. ``silent``: none.
-        ``shift``: the honest mean plus 10 standard deviations. ``mirror``: the truth's mirror image.
+        ``shift``: the honest mean plus 10 standard deviations. ``mirror``: the truth's mirror image
+        about its mean.
     """
     return _NUMBER_LIES if task == "numbers" else _LABEL_LIES
 
@@ -96,7 +105,7 @@ def attack_rules(
     n_samples: int,
     random_state: Any,
     tick: Callable[[str], None] = lambda _: None,
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, dict[str, str]]:
     """Score every rule while some specialists lie.
 
     Rules learn on one half with everybody honest; on the other half every set of liars (or a
@@ -105,7 +114,7 @@ def attack_rules(
     Parameters
     ----------
     table : Table
-        Panel and truth.
+        Panel and truth; groups are not cut.
     fusions : dict of str to fusion
         Rules by name, each with the budget it has.
     n_byzantine : sequence of int
@@ -117,58 +126,120 @@ def attack_rules(
     random_state : int, RandomState or None
         Of the halves, the sets and the shuffles.
     tick : callable
-        Called with the rule's name after each.
+        Called once per rule, as the work proceeds.
 
     Returns
     -------
-    DataFrame
+    attacked : DataFrame
         Columns rule, n_byzantine, lie, worst, mean (scores over the sets), liars (names in the worst
         set); row ``n_byzantine = 0`` is the honest score on the same samples.
+    refused : dict of str to str
+        Rules that could not serve half the samples, or an attacked panel, and why.
     """
     import pandas as pd
 
-    rng = np.random.default_rng(random_state)
-    order = rng.permutation(len(table.y))
-    half = len(order) // 2
-    train, test = table.rows(order[:half]), table.rows(order[half : half + n_samples])
+    rng = np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))
+    train, test = _halves(table, n_samples, rng)
     solo = [score(test, test.panel[:, i]) for i in range(len(table.names))]
     ranked = np.argsort(-np.asarray(solo), kind="stable")
     sets = {f: _liar_sets(len(table.names), f, n_subsets, ranked, rng) for f in n_byzantine}
-    plans = [(f, lie, liars) for f in n_byzantine for lie in lie_names(table.task) for liars in sets[f]]
-    lied = [tell_lies(test, liars, lie, rng) for _, lie, liars in plans]
-    rows: list[dict[str, Any]] = []
+    plans: list[Plan] = [
+        (f, lie, liars) for f in n_byzantine for lie in lie_names(table.task) for liars in sets[f]
+    ]
+    fitted, scores = {}, {}
+    refused: dict[str, str] = {}
     for name, fusion in fusions.items():
-        scores: dict[tuple[int, str], list[tuple[float, str]]] = {}
         try:
-            fitted = fit_on(train, fusion, short="relax")  # silent liars leave fewer rows, but cannot lie
-            honest = score(test, fuse_with(fitted, test))
-        except ValueError:  # the leaderboard lists it as refused, with the reason
-            tick(name)
-            continue
-        for (f, lie, liars), panel in zip(plans, lied, strict=True):
-            attacked = Table(panel, test.y, test.task, test.n_options, test.names)
-            reached = score(test, fuse_with(fitted, attacked))
-            scores.setdefault((f, lie), []).append((reached, ", ".join(table.names[i] for i in liars)))
-        rows.append(
-            {"rule": name, "n_byzantine": 0, "lie": "none", "worst": honest, "mean": honest, "liars": ""}
-        )
-        for (f, lie), reached_all in scores.items():
-            worst, who = min(reached_all)
-            mean = float(np.mean([value for value, _ in reached_all]))
-            rows.append(
-                {"rule": name, "n_byzantine": f, "lie": lie, "worst": worst, "mean": mean, "liars": who}
-            )
-        tick(name)
-    return pd.DataFrame(rows, columns=["rule", "n_byzantine", "lie", "worst", "mean", "liars"])
+            fitted[name] = fit_on(
+                train, fusion, short="relax"
+            )  # silent liars leave fewer rows, but cannot lie
+            scores[name] = [score(test, fuse_with(fitted[name], test))]
+        except ValueError as error:
+            refused[name] = str(error)
+    step = max(1, _CELLS // test.panel.size)
+    done = 0
+    for start in range(0, len(plans), step):
+        lied = [tell_lies(test, liars, lie, rng) for _, lie, liars in plans[start : start + step]]
+        for name in [name for name in scores if name not in refused]:
+            try:
+                scores[name].extend(_scores_of(fitted[name], test, lied))
+            except ValueError as error:
+                refused[name] = str(error)
+        while done < len(fusions) * min(start + step, len(plans)) // len(plans):
+            tick("liars")
+            done += 1
+    rows = [
+        row
+        for name in scores
+        if name not in refused
+        for row in _attack_rows(name, scores[name], plans, table.names)
+    ]
+    columns = ["rule", "n_byzantine", "lie", "worst", "mean", "liars"]
+    return pd.DataFrame(rows, columns=columns), refused
+
+
+def _halves(table: Table, n_samples: int, rng: np.random.Generator) -> tuple[Table, Table]:
+    owner = np.arange(len(table.y))
+    if table.groups is not None:
+        _, owner = np.unique(table.groups, return_inverse=True)
+    order = rng.permutation(int(owner.max()) + 1)
+    learns = np.isin(owner, order[: len(order) // 2])
+    shuffled = rng.permutation(len(table.y))
+    test = shuffled[~learns[shuffled]][:n_samples]
+    return table.rows(shuffled[learns[shuffled]]), table.rows(test)
+
+
+def _scores_of(fuser: PanelFuser, test: Table, lied: list[NDArray[np.float64]]) -> list[float]:
+    """Score one rule on several attacked panels, in one pass where its answers depend on one row only."""
+    known = isinstance(fuser.fusion, SkillWeights | CovarianceWeights | TopSpecialists | Arbiter)
+    if not (known or (fuser.is_operator and fuser.fusion.scope == "sample")):
+        return [score(test, fuse_with(fuser, replace(test, panel=panel))) for panel in lied]
+    counts = None if test.n_options is None else np.tile(test.n_options, len(lied))
+    stacked = replace(
+        test,
+        panel=np.concatenate(lied),
+        y=np.concatenate([test.y] * len(lied)),
+        n_options=counts,
+        groups=None,
+    )
+    main = "squared_error" if test.task == "numbers" else "error"
+    loss = losses(stacked, fuse_with(fuser, stacked))[main].reshape(len(lied), -1).mean(axis=1)
+    return [_as_score(test, float(value)) for value in loss]
+
+
+def _attack_rows(
+    name: str, scores: list[float], plans: list[Plan], names: tuple[str, ...]
+) -> list[dict[str, Any]]:
+    reached: dict[tuple[int, str], list[tuple[float, str]]] = {}
+    for (f, lie, liars), value in zip(plans, scores[1:], strict=True):
+        reached.setdefault((f, lie), []).append((value, ", ".join(names[i] for i in liars)))
+    honest = {
+        "rule": name,
+        "n_byzantine": 0,
+        "lie": "none",
+        "worst": scores[0],
+        "mean": scores[0],
+        "liars": "",
+    }
+    rows = [honest]
+    for (f, lie), values in reached.items():
+        worst, who = min(values)
+        mean = float(np.mean([value for value, _ in values]))
+        rows.append({"rule": name, "n_byzantine": f, "lie": lie, "worst": worst, "mean": mean, "liars": who})
+    return rows
 
 
 def score(table: Table, fused: NDArray[np.float64]) -> float:
     """Give the accuracy, or R2, of a fused answer."""
     loss = losses(table, fused)
+    return _as_score(table, float(loss["squared_error" if table.task == "numbers" else "error"].mean()))
+
+
+def _as_score(table: Table, loss: float) -> float:
     if table.task != "numbers":
-        return 1.0 - float(loss["error"].mean())
+        return 1.0 - loss
     variance = float(((table.y - table.y.mean(axis=0)) ** 2).sum(axis=1).mean())
-    return 1.0 - float(loss["squared_error"].mean()) / (variance or 1.0)
+    return 1.0 - loss / (variance or 1.0)
 
 
 def _liar_sets(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
-from theory import PanelError, as_errors, as_labels, as_panel
+from estimators.raw_answers import RawAnswers, encode_words, read_answers, read_raw, read_truth_codes, unboxed
+from theory import PanelError
+
+TASKS = ("labels", "probabilities", "numbers")
+_LEAST_SAMPLES = 4
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,10 @@ class Table:
         Names of the specialists.
     groups : ndarray or None
         Samples of one group stay in one fold, and count as one in standard errors.
+    classes : ndarray or None
+        ``classes[code]`` is the label, where the panel came with labels instead of codes.
+    notes : tuple of str
+        How gaps were read, and what else a reader of the audit must know.
     """
 
     panel: NDArray[np.float64]
@@ -38,21 +46,27 @@ class Table:
     n_options: NDArray[np.int64] | None
     names: tuple[str, ...]
     groups: NDArray[Any] | None = None
+    classes: NDArray[Any] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
         """The task in the words of :class:`PanelFuser`."""
         return "regression" if self.task == "numbers" else "classification"
 
+    @property
+    def option_counts(self) -> Any:
+        """Number of options, of each sample where it differs."""
+        return self.panel.shape[2] if self.n_options is None else self.n_options
+
     def rows(self, rows: Any) -> Table:
         """Take some samples."""
-        return Table(
-            self.panel[rows],
-            self.y[rows],
-            self.task,
-            None if self.n_options is None else self.n_options[rows],
-            self.names,
-            None if self.groups is None else self.groups[rows],
+        return replace(
+            self,
+            panel=self.panel[rows],
+            y=self.y[rows],
+            n_options=None if self.n_options is None else self.n_options[rows],
+            groups=None if self.groups is None else self.groups[rows],
         )
 
 
@@ -71,15 +85,16 @@ def read_table(
 
     Parameters
     ----------
-    panel : array-like, DataFrame or DataArray
-        Label codes (sample, specialist), -1 = abstained; probabilities (sample, specialist, output);
-        or numbers (sample, specialist), or with an output axis.
+    panel : array-like, DataFrame, DataArray or tensor
+        Labels (sample, specialist), as codes with -1 = abstained or as words; probabilities
+        (sample, specialist, output); or numbers (sample, specialist), or with an output axis.
     y : array-like
-        Codes of the right options, or numbers.
+        Codes or words of the right options, or numbers. Where a DataArray of probabilities names its
+        outputs, these names.
     task : {"auto", "labels", "probabilities", "numbers"}
         What the answers are.
     n_options : int or array-like of int, shape (sample,), optional
-        Options of each sample, for labels.
+        Options of each sample, for label codes.
     names : sequence of str, optional
         Names of the specialists.
     groups : array-like of shape (sample,), optional
@@ -99,39 +114,47 @@ def read_table(
     ------
     PanelError
         On shapes that do not fit, one specialist, missing or foreign truths, invalid probabilities,
-        or a specialist that answered nothing.
+        a task that cannot be told, or a specialist that answered nothing.
     """
-    task = _task_of(panel, y) if task == "auto" else task
-    if task not in ("labels", "probabilities", "numbers"):
+    if task not in ("auto", *TASKS):
         raise PanelError(f"task must be 'auto', 'labels', 'probabilities' or 'numbers'; got {task!r}.")
-    truth = np.asarray(y)
-    n_outputs = None
-    if task != "numbers":
-        truth, _ = as_labels(truth.reshape(-1, 1) if truth.ndim == 1 else truth)
+    raw, truth = read_raw(panel), unboxed(np.asarray(y))
+    if truth.ndim == 2 and truth.shape[1] == 1 and task != "numbers":
         truth = truth[:, 0]
-        if (truth < 0).any():
-            raise PanelError("y holds missing label codes (-1 or NaN). Drop those samples.")
-        n_outputs = int(truth.max(initial=0)) + 1
-    if task == "labels":
-        n_outputs = max(int(as_labels(panel)[0].max(initial=0)) + 1, n_outputs or 0)
-    n_given = len(truth)
-    groups = None if groups is None else np.asarray(groups)
-    if not len(panel) == n_given == len(truth if groups is None else groups):
+    if truth.ndim not in (1, 2) or truth.dtype.kind in "cmMV":
         raise PanelError(
-            f"panel has {len(panel)} samples, y has {n_given}"
-            + ("." if groups is None else f", groups {len(groups)}.")
+            f"y must be (sample,) or (sample, output); got {truth.dtype} of shape {truth.shape}."
         )
-    if n_given < 4:
+    n_given = len(truth)
+    groups = None if groups is None else _read_groups(groups, n_given)
+    if len(raw.values) != n_given:
+        raise PanelError(f"panel has {len(raw.values)} samples, y has {n_given}.")
+    if n_given < _LEAST_SAMPLES:
         raise PanelError(f"an audit needs at least 4 samples to learn and to test on; got {n_given}.")
+    if raw.values.ndim == 2 and raw.holds_words(truth) and task in ("auto", "labels"):
+        if n_options is not None:
+            raise PanelError(
+                "n_options belongs to label codes; words have as many options as there are words."
+            )
+        raw, truth = encode_words(raw, truth)
+        task = "labels"
+    task = _task_of(raw.values, truth) if task == "auto" else task
+    if task != "numbers":
+        truth = read_truth_codes(raw, truth)
     if max_samples is not None and n_given > max_samples:
+        if max_samples < _LEAST_SAMPLES:
+            raise PanelError(f"max_samples must be at least 4; got {max_samples}.")
         drawn = np.sort(check_random_state(random_state).choice(n_given, max_samples, replace=False))
-        panel, truth, y = _drawn(panel, drawn), truth[drawn], np.asarray(y)[drawn]
+        raw, truth = replace(raw, values=raw.values[drawn]), truth[drawn]
         groups = None if groups is None else groups[drawn]
         n_options = n_options if np.ndim(n_options) == 0 else np.asarray(n_options)[drawn]
-    values, counts = read_answers(panel, task, n_options, n_outputs)
+    n_outputs = None if task == "numbers" else int(truth.max()) + 1
+    values, counts, notes = read_answers(raw, task, n_options=n_options, n_outputs=n_outputs)
     if values.shape[1] < 2:
         raise PanelError("an audit compares specialists; this panel has one. Add a second.")
-    if task == "probabilities" and truth.max() >= values.shape[2]:
+    if task == "numbers":
+        truth = _read_numbers(truth, values.shape[2])
+    elif truth.max() >= values.shape[2]:
         raise PanelError(f"y holds code {truth.max()}, but the panel has {values.shape[2]} outputs.")
     if counts is not None and (truth >= counts).any():
         row = int((truth >= counts).argmax())
@@ -139,103 +162,79 @@ def read_table(
             f"sample {row} has {counts[row]} options, but its truth has code {truth[row]}. Count a 'none of "
             "these' option in n_options where the truth may lie outside the options."
         )
-    if task == "numbers":
-        truth = np.asarray(y, dtype=np.float64).reshape(len(truth), -1)
-        if not np.isfinite(truth).all():
-            raise PanelError(
-                f"y holds {int((~np.isfinite(truth)).sum())} non-finite values. Drop those samples."
-            )
-    own = _names(panel, values.shape[1]) if names is None else tuple(str(name) for name in names)
-    if len(own) != values.shape[1] or len(set(own)) != len(own):
-        raise PanelError(f"names must be {values.shape[1]} different names; got {len(own)}.")
+    own = _read_names(raw, names)
     everywhere = np.isnan(values).all(axis=(0, 2))
     if everywhere.any():
         raise PanelError(f"specialist {own[int(everywhere.argmax())]!r} answered nothing. Leave it out.")
-    return Table(values, truth, task, counts, own, groups), n_given
+    if (truth == truth[0]).all():
+        notes = (*notes, _constant_truth(task))
+    classes = None if task == "numbers" else raw.classes
+    return Table(values, truth, task, counts, own, groups, classes, notes), n_given
 
 
-def _drawn(panel: Any, rows: NDArray[Any]) -> Any:
-    if hasattr(panel, "iloc"):
-        return panel.iloc[rows]
-    return panel.isel(sample=rows) if hasattr(panel, "isel") else np.asarray(panel)[rows]
+def _constant_truth(task: str) -> str:
+    what = (
+        "R2 has no scale, so scores are 1 minus the squared error" if task == "numbers" else "nothing varies"
+    )
+    return f"The truth is the same for all samples: {what}, and learned rules have nothing to learn."
 
 
-def _task_of(panel: Any, y: Any) -> str:
-    values = np.asarray(panel)
-    truth = np.asarray(y)
-    if values.ndim == 2 and values.dtype.kind in "iu" and truth.dtype.kind in "iu":
+def _read_groups(groups: Any, n_samples: int) -> NDArray[Any]:
+    import pandas as pd
+
+    values = np.asarray(groups)
+    if values.shape != (n_samples,):
+        raise PanelError(f"groups must be one label per sample ({n_samples}); got shape {values.shape}.")
+    if pd.isna(values).any():
+        raise PanelError("groups holds missing values. Give each sample without a group one of its own.")
+    return values
+
+
+def _read_numbers(truth: NDArray[Any], n_outputs: int) -> NDArray[np.float64]:
+    try:
+        numbers = truth.astype(np.float64).reshape(len(truth), -1)
+    except (TypeError, ValueError):
+        raise PanelError(f"y must hold numbers; got {truth.dtype}, e.g. {truth.flat[0]!r}.") from None
+    if numbers.shape[1] != n_outputs:
+        raise PanelError(
+            f"the panel has {n_outputs} outputs, y has shape {truth.shape}. Give y one column per output."
+        )
+    if not np.isfinite(numbers).all():
+        raise PanelError(
+            f"y holds {int((~np.isfinite(numbers)).sum())} non-finite values. Drop those samples."
+        )
+    return numbers
+
+
+def _read_names(raw: RawAnswers, names: Any) -> tuple[str, ...]:
+    n_specialists = raw.values.shape[1]
+    own = raw.names if names is None else tuple(str(name) for name in names)
+    if own is None:
+        return tuple(str(i) for i in range(n_specialists))
+    if len(own) != n_specialists:
+        raise PanelError(f"names must be one per specialist ({n_specialists}); got {len(own)}.")
+    if len(set(own)) != len(own):
+        twice = sorted({name for name in own if own.count(name) > 1})
+        raise PanelError(f"specialists need different names; {', '.join(map(repr, twice))} occurs twice.")
+    return own
+
+
+def _task_of(values: NDArray[Any], truth: NDArray[Any]) -> str:
+    if values.ndim == 3:
+        return "probabilities" if values.shape[2] > 1 and truth.ndim == 1 else "numbers"
+    kinds = values.dtype.kind + truth.dtype.kind
+    if set(kinds) <= set("iu"):
         return "labels"
-    if values.ndim == 3 and values.shape[2] > 1 and truth.ndim == 1:
-        sums = values.sum(axis=2)
-        if np.nanmin(values) >= 0 and np.nanmax(np.abs(sums - 1.0)) < 1e-3:
-            return "probabilities"
+    if kinds != "ff" and all(_is_whole(array) for array in (values, truth)):
+        raise PanelError(
+            "answers and truth are whole numbers, but one of them is stored as floats: labels with gaps, or "
+            "counts? Say task='labels' or task='numbers'."
+        )
     return "numbers"
 
 
-def read_answers(
-    panel: Any, task: str, n_options: Any, n_outputs: int | None
-) -> tuple[NDArray[np.float64], NDArray[np.int64] | None]:
-    """Read answers as votes, probabilities or numbers, and count the options.
-
-    Parameters
-    ----------
-    panel : array-like, DataFrame or DataArray
-        As in :func:`read_table`.
-    task : {"labels", "probabilities", "numbers"}
-        What the answers are.
-    n_options : int or array-like of int, optional
-        Options of each sample, for labels.
-    n_outputs : int or None
-        Least number of outputs of a panel of labels.
-
-    Returns
-    -------
-    values : ndarray of float64, shape (sample, specialist, output)
-        NaN rows where a specialist abstained.
-    n_options : ndarray of int64, shape (sample,), or None
-    """
-    if task == "labels":
-        codes, _ = as_labels(panel)
-        if codes.ndim != 2:
-            raise PanelError(f"labels must be (sample, specialist); got shape {codes.shape}.")
-        width = max(int(codes.max(initial=0)) + 1, n_outputs or 0)
-        counts = None
-        if n_options is not None:
-            counts = np.broadcast_to(np.asarray(n_options, dtype=np.int64), (len(codes),)).copy()
-            if (codes >= counts[:, None]).any():
-                row, who = np.argwhere(codes >= counts[:, None])[0]
-                raise PanelError(
-                    f"sample {row} has {counts[row]} options, but specialist {who} said code {codes[row, who]}."
-                )
-            width = max(width, int(counts.max(initial=1)))
-        votes = (codes[:, :, None] == np.arange(width)).astype(np.float64)
-        votes[codes < 0] = np.nan
-        return votes, counts
-    if n_options is not None:
-        raise PanelError("n_options belongs to label codes; probabilities and numbers have their outputs.")
-    if np.ndim(panel) == 2:
-        values = as_errors(panel, missing="abstain")[0][:, :, None]
-    else:
-        values = as_panel(panel)[0].astype(np.float64)
-    if values.ndim != 3:
-        raise PanelError(f"panel must be (sample, specialist, output); got shape {values.shape}.")
-    if np.isinf(values).any():
-        raise PanelError("the panel holds infinite answers; only NaN can stand for an abstention.")
-    values = values.copy()
-    values[np.isnan(values).any(axis=2)] = np.nan
-    if task == "probabilities":
-        sums = values.sum(axis=2)
-        bad = (np.abs(sums - 1.0) > 1e-3) | (values < 0).any(axis=2)
-        if bad.any():
-            row, who = np.argwhere(bad)[0]
-            raise PanelError(
-                f"{int(bad.sum())} answers are no probabilities (first: sample {row}, specialist {who}, sum "
-                f"{sums[row, who]:.4g}). Normalise them, or use task='numbers'."
-            )
-    return values, None
-
-
-def _names(panel: Any, n_specialists: int) -> tuple[str, ...]:
-    if np.ndim(panel) == 2 or (hasattr(panel, "dims") and "output" not in panel.dims):
-        return as_errors(panel, missing="abstain")[1]
-    return as_panel(panel)[1].names
+def _is_whole(array: NDArray[Any]) -> bool:
+    if array.dtype.kind != "f":
+        return True
+    known = array[~np.isnan(array)]
+    return bool((known == np.floor(known)).all())
