@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import time
 import warnings
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from theory import PanelError
+
+_KEYWORDS = "truth_column|truth|task|layout|specialists|specialist|sample|answer|probabilities|abstain"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,8 +60,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _refuse(text: str) -> int:
-    print(f"consilience: error: {' '.join(text.split())}", file=sys.stderr)
+    # The reader names its keywords; who types a command line needs the options.
+    text = re.sub(rf"\b({_KEYWORDS})=(?=(\w|'|\")?)", _as_option, " ".join(text.split()))
+    print(f"consilience: error: {text}", file=sys.stderr)
     return 2
+
+
+def _as_option(found: re.Match[str]) -> str:
+    return f"--{found[1].replace('_', '-')}" + (" " if found[2] else "")
 
 
 def _one_line(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
@@ -115,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument("--sample", help="column or dim of the samples")
     audit.add_argument("--specialist", help="column or dim of the specialists, in a long table")
     audit.add_argument("--answer", help="column or variable of the answers")
+    audit.add_argument("--probabilities", help="columns of a long table, one per class, with commas between")
     audit.add_argument("--abstain", default="", help="labels that mean an abstention, with commas between")
     audit.set_defaults(run=_audit)
 
@@ -187,6 +197,7 @@ def _audit(options: argparse.Namespace) -> int:
         sample=options.sample,
         specialist=options.specialist,
         answer=options.answer,
+        probabilities=_listed(options.probabilities) if options.probabilities else None,
         abstain=tuple(_listed(options.abstain)),
     )
     panel, y, n_options = table.panel, table.y, table.n_options

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -132,6 +133,35 @@ def test_data_far_from_the_checkout(python, tmp_path):
 def test_command_line_far_from_the_checkout(python, tmp_path, root):
     output = check(run(python.parent / "consilience", "--version", folder=tmp_path))
     assert output.split()[-1] == "0.1.0"
+
+
+def test_demo_far_from_the_checkout_takes_the_digits(python, tmp_path):
+    """The language models' answers are not in the wheel; page, style sheet and digits are."""
+    command = [
+        python.parent / "consilience",
+        "demo",
+        "--liars",
+        "0",
+        "--html",
+        "demo.html",
+        "--json",
+        "demo.json",
+    ]
+    output = check(run(*command, folder=tmp_path))
+    assert output.startswith("Handwritten digits: six views, six classifiers")
+    assert "Report: demo.html" in output
+    page = (tmp_path / "demo.html").read_text(encoding="utf-8")
+    assert "Fusion rules compared" in page
+    assert ".verdict {" in page
+    assert json.loads((tmp_path / "demo.json").read_text(encoding="utf-8"))["n_samples"] == 2000
+
+
+def test_demo_of_a_panel_that_is_not_there_says_so(python, tmp_path):
+    done = run(python.parent / "consilience", "demo", "--panel", "mmlupro", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("consilience: error: ")
+    assert "the wheel leaves out" in line
 
 
 @pytest.mark.parametrize(

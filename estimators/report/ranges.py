@@ -58,7 +58,7 @@ def make_scale(values: Sequence[float], *, least: float | None = None) -> Scale:
     low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
     if least is not None:
         low = max(low, least)
-    if high <= low:
+    if high - low <= 1e-12 * max(abs(low), abs(high)):
         low, high = low - 0.5, low + 0.5
     margin = 0.03 * (high - low)
     low, high = low - margin, high + margin
