@@ -16,6 +16,7 @@ from estimators.training import first_choices, read_training
 from theory import PanelError
 
 _FLOOR = 1e-6
+_NEVER = -1e9  # score of an option that does not exist: no temperature brings it back
 
 
 class Arbiter(BaseEstimator):
@@ -156,7 +157,7 @@ class Arbiter(BaseEstimator):
         self.inverse_temperature_ = 1.0
         if folds > 1:
             scaling = TemperatureScaling(from_logits=True).fit(
-                np.where(valid, scores, -1e3), codes, sample_weight
+                np.where(valid, scores, _NEVER), codes, sample_weight
             )
             self.inverse_temperature_ = scaling.inverse_temperature_
         coefficients = getattr(self.final_estimator_, "coef_", None)
