@@ -299,13 +299,15 @@ def _capa_se_by_sample(
 def cohen_kappa(counts: Counts) -> Floats:
     """Cohen's kappa of labels; marginals of each specialist are over all samples it answered."""
     table = counts.answers_both
-    codes, m = counts.answers, counts.answers.shape[1]
-    width = int(codes.max(initial=0)) + 1
-    marginal = np.zeros((m, width))
-    for i in range(m):
-        said = codes[:, i][counts.answered[:, i]]
-        marginal[i] = np.bincount(said, minlength=width) / max(len(said), 1)
+    from scipy.sparse import csr_array
+
+    m = counts.answers.shape[1]
+    which = np.nonzero(counts.answered.T)[0]
+    # Open answers have codes by the thousand, few of them used by any one specialist.
+    labels, codes = np.unique(counts.answers.T[counts.answered.T], return_inverse=True)
+    each = 1.0 / np.maximum(counts.answered.sum(axis=0), 1.0)[which]
+    marginal = csr_array((each, (which, codes)), shape=(m, max(len(labels), 1)))
     with np.errstate(divide="ignore", invalid="ignore"):
         observed = (table.right + table.same) / np.where(table.n > 0, table.n, np.nan)
-        expected = marginal @ marginal.T
+        expected = (marginal @ marginal.T).toarray()
         return np.asarray((observed - expected) / np.where(1 - expected > 1e-15, 1 - expected, np.nan))

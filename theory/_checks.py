@@ -32,7 +32,7 @@ def check_choice(name: str, value: object, allowed: tuple[Any, ...]) -> None:
 
 def check_level(ci: float) -> float:
     """Return the normal quantile of a two-sided interval at level `ci`."""
-    if not 0.0 < ci < 1.0:
+    if not isinstance(ci, int | float | np.number) or not 0.0 < ci < 1.0:
         raise PanelError(
             f"ci is the level of the interval and lies between 0 and 1 (0.95 is usual); got {ci!r}."
         )
@@ -41,7 +41,7 @@ def check_level(ci: float) -> float:
 
 def check_delta(delta: float) -> float:
     """Refuse a failure probability outside (0, 1)."""
-    if not 0.0 < delta < 1.0:
+    if not isinstance(delta, int | float | np.number) or not 0.0 < delta < 1.0:
         raise PanelError(f"delta is a probability between 0 and 1 (0.05 is usual); got {delta!r}.")
     return float(delta)
 
@@ -102,7 +102,7 @@ def _refuse_indefinite(values: Floats, scale: float, what: str) -> None:
         smallest = float(np.linalg.eigvalsh(values)[0])
         raise PanelError(
             f"the {what} is indefinite: its smallest eigenvalue is {smallest:.3g}. Estimate it with "
-            "error_covariance(errors, ...) and use shrink= there."
+            "error_covariance(errors, ...) and use shrink= there; if rows are samples, say given='errors'."
         ) from None
 
 
@@ -167,7 +167,10 @@ def read_groups(groups: ArrayLike | None, n: int) -> Ints | None:
     values = np.asarray(groups)
     if values.shape != (n,):
         raise PanelError(f"groups must be one label per sample ({n}); got shape {values.shape}.")
-    codes: Ints = np.unique(values, return_inverse=True)[1].astype(np.int64)
+    try:
+        codes: Ints = np.unique(values, return_inverse=True)[1].astype(np.int64)
+    except TypeError as error:
+        raise PanelError(f"groups hold labels of different kinds ({error}). Turn all into text.") from error
     if codes.max() == 0:
         raise PanelError("groups hold one group only: no interval can be had from it. Leave groups out.")
     return codes

@@ -111,15 +111,29 @@ def moments_of(table: ErrorTable, weight: Floats | None, *, center: bool) -> Mom
                 "samples; at least 2 are needed. Drop one of them, or give more samples."
             )
         mean = np.einsum("nio->io", _times3(e, weight)) / counts.diagonal()[:, None]
-    centred = e
-    if center:
-        centred = e - mean[None]
-        if mask is not None:
-            centred = centred * mask[:, :, None]
+    centred = _centred(e, mean, mask) if center else e
     flat = np.ascontiguousarray(np.moveaxis(centred, 1, 2)).reshape(-1, e.shape[1])
     weighted = flat if weight is None else flat * np.repeat(weight, e.shape[2])[:, None]
     matrix = (flat.T @ weighted) / counts
     return Moments(centred, (matrix + matrix.T) / 2.0, mean, n_pair, counts, weight, n_eff)
+
+
+def _centred(e: Floats, mean: Floats, mask: Floats | None) -> Floats:
+    """Subtract the means; errors that never vary become exact zeros.
+
+    A long sum leaves up to 1e-11 of a constant after its mean is taken off. Scaled to variance 1, that
+    rounding would be a correlation.
+    """
+    centred = e - mean[None]
+    if mask is not None:
+        centred *= mask[:, :, None]
+    small = np.einsum("nio,nio->io", centred, centred) <= 1e-16 * len(e) * mean**2
+    for i, o in np.argwhere(small & (mean != 0.0)):
+        said = slice(None) if mask is None else mask[:, i] > 0.0
+        column = e[said, i, o]
+        if np.ptp(column) <= 4.0 * np.finfo(np.float64).eps * abs(float(mean[i, o])):
+            centred[said, i, o] = 0.0
+    return centred
 
 
 def _times3(values: Floats, weight: Floats | None) -> Floats:
@@ -129,7 +143,7 @@ def _times3(values: Floats, weight: Floats | None) -> Floats:
 def shrunk_matrix(moments: Moments, shrink: str | float | None) -> tuple[Floats, float, list[str]]:
     """Shrink, then repair the matrix if missing answers left it indefinite."""
     n = float(np.mean(moments.n_eff_pair))
-    needs = shrink is not None and not isinstance(shrink, int | float)
+    needs = shrink is not None and not isinstance(shrink, int | float | np.number)
     value, amount = shrink_matrix(
         moments.matrix,
         n,

@@ -20,7 +20,7 @@ def shrink_matrix(
     """
     if shrink is None:
         return matrix, 0.0
-    if isinstance(shrink, int | float) and not isinstance(shrink, bool):
+    if isinstance(shrink, int | float | np.number) and not isinstance(shrink, bool):
         amount = float(shrink)
         if not 0.0 <= amount <= 1.0:
             raise PanelError(

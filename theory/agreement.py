@@ -240,7 +240,14 @@ def error_agreement(
 def _from_probabilities(answers: Any) -> tuple[NDArray[np.int64], tuple[str, ...], Floats]:
     panel, wrap = as_panel(answers)
     values = panel.astype(np.float64)
-    gone = np.isnan(values).any(axis=2)
+    gone = np.isnan(values).all(axis=2)
+    partly = np.isnan(values).any(axis=2) & ~gone
+    if partly.any():
+        i, j = np.argwhere(partly)[0]
+        raise PanelError(
+            f"specialist {wrap.names[j]!r} left out some outputs of sample {i}. Give 0 where it sees no chance, or "
+            "a row of NaN to abstain."
+        )
     values[gone] = 0.0
     if not np.isfinite(values).all() or (values < 0).any():
         raise PanelError("probabilities must be finite and >= 0; a row of NaN abstains.")

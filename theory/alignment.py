@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -27,12 +27,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """One specialist's answers: values (sample, output) and, where known, both axes' labels."""
+    """One specialist's answers: values (sample, output) and, where known, both axes' labels.
+
+    `counted` says that the sample labels are those pandas makes up, 0 to n - 1.
+    """
 
     name: str
     values: NDArray[Any]
     samples: list[Hashable] | None
     outputs: list[Hashable] | None
+    counted: bool = False
 
 
 def stack_specialists(
@@ -44,7 +48,9 @@ def stack_specialists(
     """Put the answers of many specialists side by side, sample first.
 
     Labels decide, never positions: outputs in another order are reordered, outputs that only some
-    specialists know are refused unless ``outputs`` says what to do with them.
+    specialists know are refused unless ``outputs`` says what to do with them. Answers without sample
+    labels take the order of those that have them, if these have one order. The index that pandas
+    makes up, 0 to n - 1, is a label only beside samples numbered otherwise.
 
     Parameters
     ----------
@@ -87,6 +93,7 @@ def stack_specialists(
     if stray:
         raise PanelError(f"classes names {stray}, which are no specialists; there are {sorted(named)}.")
     rows = [_read(name, answer, (classes or {}).get(name)) for name, answer in named.items()]
+    rows = _without_counts(rows)
     samples = _common_samples(rows)
     labels = _common_outputs(rows, outputs)
     n_outputs = len(labels) if labels is not None else rows[0].values.shape[1]
@@ -105,7 +112,7 @@ def stack_specialists(
 
 
 def _read(name: str, answer: Any, classes: Sequence[Hashable] | None) -> _Answer:
-    kind = kind_of(answer)
+    kind, counted = kind_of(answer), False
     samples: list[Hashable] | None = None
     outputs: list[Hashable] | None = None if classes is None else list(classes)
     if kind == "xarray":
@@ -118,8 +125,8 @@ def _read(name: str, answer: Any, classes: Sequence[Hashable] | None) -> _Answer
             outputs = _listed(table.coords[OUTPUT].values)
     elif kind == "pandas":
         values = pandas_values(answer)
-        samples = None if type(answer.index).__name__ == "RangeIndex" else _listed(answer.index)
-        if answer.ndim == 2 and type(answer.columns).__name__ != "RangeIndex":
+        samples, counted = _listed(answer.index), _counts_from_zero(answer.index)
+        if answer.ndim == 2 and not _counts_from_zero(answer.columns):
             outputs = _listed(answer.columns)
     else:
         values = from_torch(answer) if kind == "torch" else from_array(answer)
@@ -134,7 +141,21 @@ def _read(name: str, answer: Any, classes: Sequence[Hashable] | None) -> _Answer
         if labels is not None and len(set(labels)) < len(labels):
             twice = next(label for label in labels if labels.count(label) > 1)
             raise PanelError(f"{axis} {twice!r} occurs {labels.count(twice)} times in specialist {name!r}.")
-    return _Answer(name, values, samples, outputs)
+    return _Answer(name, values, samples, outputs, counted)
+
+
+def _without_counts(rows: list[_Answer]) -> list[_Answer]:
+    """Drop sample labels that pandas made up, unless others number their samples too: then they may differ."""
+    numbered = any(
+        row.samples is not None and not row.counted and all(isinstance(label, int) for label in row.samples)
+        for row in rows
+    )
+    return rows if numbered else [replace(row, samples=None) if row.counted else row for row in rows]
+
+
+def _counts_from_zero(index: Any) -> bool:
+    """Tell the index that pandas makes up from labels; that of a slice of rows is no longer made up."""
+    return type(index).__name__ == "RangeIndex" and index.start == 0 and index.step == 1
 
 
 def _listed(labels: Any) -> list[Hashable]:
@@ -160,6 +181,13 @@ def _common_samples(rows: list[_Answer]) -> list[Hashable] | None:
                 f"specialist {row.name!r} answered other samples than {labelled[0].name!r}: it lacks "
                 f"{_some(gone)} and adds {_some(extra)}. Reindex the answers to one list of samples."
             )
+    bare = [row.name for row in rows if row.samples is None]
+    moved = next((row.name for row in labelled if row.samples != order), None)
+    if bare and moved is not None:
+        raise PanelError(
+            f"specialists {bare} do not label their samples, and {labelled[0].name!r} and {moved!r} label theirs in "
+            "different orders: there is no telling which one the others follow. Label them, or reindex."
+        )
     return list(order)
 
 

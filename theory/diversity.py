@@ -162,11 +162,13 @@ def _numbers(matrix: Floats, w: Floats) -> dict[str, float]:
             "Check that errors are answer minus truth."
         )
     rho = mean_correlations(matrix)[1] if m > 1 else 0.0
+    # Unequal variances can cancel in the correlation matrix and not in the mean: then no number is large enough.
+    left = 1.0 + (m - 1) * rho
     spectrum = np.maximum(np.linalg.eigvalsh(matrix), 0.0)
     share = spectrum[spectrum > 0] / spectrum.sum()
     return {
         "variance": trace / m / variance,
-        "exchangeable": m / (1.0 + (m - 1) * rho),
+        "exchangeable": m / left if left > 1e-12 or np.isnan(rho) else float("inf"),
         "participation": float(1.0 / (share**2).sum()),
         "entropy": float(np.exp(-(share * np.log(share)).sum())),
     }

@@ -110,7 +110,8 @@ def panel_errors(
     Raises
     ------
     PanelError
-        If shapes do not fit, the truth is not finite, or a label code is outside the outputs.
+        If shapes do not fit, the truth is not finite, a label code is outside the outputs, or a row of
+        probabilities without NaN is negative or does not sum to 1 (both within 0.01, for half precision).
 
     Examples
     --------
@@ -120,6 +121,8 @@ def panel_errors(
     """
     if kind not in ("residual", "zero_one", "probability"):
         raise PanelError(f"kind must be 'residual', 'zero_one' or 'probability'; got {kind!r}.")
+    if abstain not in ("wrong", "nan"):
+        raise PanelError(f"abstain must be 'wrong' or 'nan'; got {abstain!r}.")
     truth = np.asarray(y.detach().cpu().numpy() if kind_of(y) == "torch" else y)  # type: ignore[union-attr]
     if kind == "zero_one":
         codes, _ = as_labels(panel)
@@ -135,6 +138,7 @@ def panel_errors(
     if kind == "probability":
         if values.ndim != 3:
             raise PanelError(f"probabilities need the axes (sample, specialist, output); got {values.shape}.")
+        _check_rows(values)
         gold = _label_truth(truth, values.shape)
         if gold.max(initial=0) >= values.shape[-1]:
             raise PanelError(
@@ -157,6 +161,18 @@ def panel_errors(
     if truth.ndim == 1 or truth.shape[1] != values.shape[2]:
         raise PanelError(f"panel has {values.shape[2]} outputs, y has shape {truth.shape}.")
     return _like_table(values - truth[:, None, :], panel)
+
+
+def _check_rows(values: NDArray[np.float64]) -> None:
+    # Rows with NaN are left alone: outputs that a specialist does not know are NaN.
+    sums = values.sum(axis=2)
+    bad = (np.abs(sums - 1.0) > 1e-2) | (values < -1e-2).any(axis=2)
+    if bad.any():
+        sample, specialist = (int(at) for at in np.argwhere(bad)[0])
+        raise PanelError(
+            f"{int(bad.sum())} rows are no probabilities (first: sample {sample}, specialist {specialist}, sum "
+            f"{sums[sample, specialist]:.4g}). Normalise them, or use kind='residual' against a one-hot truth."
+        )
 
 
 def _ndim(obj: Any) -> int:

@@ -53,8 +53,12 @@ def as_labels(labels: Any) -> tuple[NDArray[np.int64], tuple[str, ...]]:
         raise PanelError(f"labels need the axes (..., specialist); got shape {values.shape}.")
     if values.dtype.kind == "f":
         whole = np.where(np.isnan(values), -1.0, values)
-        if not np.array_equal(whole, np.floor(whole)):
-            raise PanelError("labels must be whole numbers (codes of options), or NaN for an abstention.")
+        # Above 2^53 a double no longer holds every whole number.
+        if not np.array_equal(whole, np.floor(whole)) or (np.abs(whole) > 2.0**53).any():
+            raise PanelError(
+                "labels must be finite whole numbers (codes of options), or NaN for an abstention. "
+                "encode_labels(labels, y) makes codes of anything else."
+            )
         values = whole
     if values.dtype.kind not in "iubf":
         raise PanelError(

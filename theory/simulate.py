@@ -121,8 +121,13 @@ def correlated_panel(
     """
     _check_sizes(n_samples=n_samples, n_specialists=n_specialists, n_outputs=n_outputs)
     refuse_correlation(rho, n_specialists)
-    sd = np.broadcast_to(np.asarray(scale, dtype=np.float64), (n_specialists,))
-    mean = np.broadcast_to(np.asarray(bias, dtype=np.float64), (n_specialists,))
+    sd, mean = np.asarray(scale, dtype=np.float64), np.asarray(bias, dtype=np.float64)
+    if sd.shape not in ((), (n_specialists,)) or mean.shape not in ((), (n_specialists,)):
+        raise PanelError(
+            f"scale and bias are one number, or one per specialist ({n_specialists}); got shapes {sd.shape} and "
+            f"{mean.shape}."
+        )
+    sd, mean = np.broadcast_to(sd, (n_specialists,)), np.broadcast_to(mean, (n_specialists,))
     if not (np.isfinite(sd).all() and (sd >= 0).all() and np.isfinite(mean).all()):
         raise PanelError("scale must be finite and >= 0, and bias finite.")
     rng = np.random.default_rng(seed)

@@ -122,6 +122,8 @@ def ensemble_variance(matrix: Any, *, weights: ArrayLike | None = None) -> Varia
     total = float(w @ values @ w)
     vbar = float(np.trace(values)) / m
     pooled, mean, notes = mean_correlations(values)
+    if getattr(matrix, "kind", None) == "correlation":
+        notes.append("from a correlation: these are variances of errors scaled to variance 1")
     independent = float(w**2 @ values.diagonal())
     uniform = bool(np.allclose(w, 1.0 / m, rtol=0, atol=1e-15))
     expected = vbar / m if m == 1 else vbar * (1.0 / m + (1.0 - 1.0 / m) * (pooled if vbar > 0 else 0.0))
@@ -162,7 +164,7 @@ def variance_curve(mean_variance: ArrayLike, rho: ArrayLike, n_specialists: Arra
     Raises
     ------
     PanelError
-        If a panel of that size cannot have that correlation.
+        If a panel of that size cannot have that correlation, or the shapes do not broadcast.
 
     Examples
     --------
@@ -178,12 +180,19 @@ def variance_curve(mean_variance: ArrayLike, rho: ArrayLike, n_specialists: Arra
         raise PanelError(f"mean_variance must be finite and >= 0; got {mean_variance!r}.")
     if not np.isfinite(r).all():
         raise PanelError(f"rho must be finite; got {rho!r}.")
+    try:
+        each_v, each_r, each_m = np.broadcast_arrays(vbar, r, m)
+    except ValueError:
+        raise PanelError(
+            f"mean_variance, rho and n_specialists must broadcast; got shapes {vbar.shape}, {r.shape}, {m.shape}."
+        ) from None
+    if each_v.size == 0:
+        return np.zeros(each_v.shape)
     # The largest panel sets the lowest correlation, the largest correlation is 1 for all.
     refuse_correlation(float(r.max()), int(m.min()))
-    each_r, each_m = np.broadcast_arrays(r, m)
     worst = int(np.argmin(each_r + 1.0 / np.maximum(each_m - 1.0, 1e-300)))
     refuse_correlation(float(each_r.flat[worst]), int(each_m.flat[worst]))
-    return np.asarray(vbar * (1.0 / m + (1.0 - 1.0 / m) * r))
+    return np.asarray(each_v * (1.0 / each_m + (1.0 - 1.0 / each_m) * each_r))
 
 
 def panel_beta(matrix: Any, *, weights: ArrayLike | None = None) -> Floats:

@@ -306,7 +306,7 @@ def is_weighting_worth_it(
     Raises
     ------
     PanelError
-        If there are not more samples than specialists, or the matrix is singular.
+        If there are not more samples than specialists, or the matrix is singular or was shrunk.
 
     Notes
     -----
@@ -323,6 +323,11 @@ def is_weighting_worth_it(
     """
     matrix, _, size, centred = _matrix_and_n(source, n, kind, given)
     m = len(matrix)
+    if float(getattr(source, "shrinkage", 0.0)) > 0.0:
+        raise PanelError(
+            f"the matrix was shrunk by {source.shrinkage:.3g}, and the cost of estimating weights is not known for "
+            "it. Use error_covariance(errors, shrink=None)."
+        )
     if size is None:
         raise PanelError("give n=, the samples behind the matrix, or pass an ErrorMatrix or the errors.")
     used = size - 1.0 if centred or (kind == "covariance" and not hasattr(source, "kind")) else size

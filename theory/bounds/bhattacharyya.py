@@ -131,6 +131,12 @@ def _gaussian(means: ArrayLike, covariance: ArrayLike, priors: ArrayLike | None,
             f"means must be finite, of shape (class, specialist) with 2 or more classes; got {mu.shape}."
         )
     k, d = mu.shape
+    found = getattr(covariance, "kind", "covariance")
+    if found != "covariance":
+        raise PanelError(
+            f"covariance= came as a {str(found).replace('_', ' ')}; the bias inside it, or the missing scale, would "
+            "pass for noise. Use error_covariance(errors, kind='covariance')."
+        )
     raw = np.asarray(getattr(covariance, "value", covariance), dtype=np.float64)
     if raw.shape not in ((d, d), (k, d, d)):
         raise PanelError(f"covariance must have shape {(d, d)} or {(k, d, d)}; got {raw.shape}.")

@@ -63,10 +63,10 @@ def vote_error(
     """
     p = read_accuracies(accuracy)
     if n_specialists is not None:
-        if len(p) != 1 or n_specialists < 1:
+        if len(p) != 1 or not isinstance(n_specialists, int | np.integer) or n_specialists < 1:
             raise PanelError(
-                f"n_specialists={n_specialists} with {len(p)} accuracies: give one accuracy and a size >= 1, "
-                "or one accuracy per specialist and no size."
+                f"n_specialists={n_specialists!r} with {len(p)} accuracies: give one accuracy and a size (a whole "
+                "number >= 1), or one accuracy per specialist and no size."
             )
         p = np.full(n_specialists, p[0])
     m = len(p)
@@ -116,20 +116,27 @@ def _exchangeable(p: Floats, rho: float, weights: ArrayLike | None) -> Bound:
         )
     if not 0.0 <= rho < 1.0:
         raise PanelError(f"rho of a beta-binomial vote lies in [0, 1); got {rho!r}.")
-    from scipy.special import betainc
-    from scipy.stats import betabinom, binom
+    from scipy.special import betainc, gammaln
 
     m, q = len(p), float(p[0])
     right = np.arange(m + 1)
-    if rho == 0.0 or q in (0.0, 1.0):
-        law = binom.pmf(right, m, q)
+    # Factors of Polya's urn. Differences of log beta functions lose all digits as rho tends to 0.
+    drawn = rho * np.arange(m)
+    with np.errstate(divide="ignore"):
+        won, lost, any_ = (np.log(start + drawn) for start in (q * (1 - rho), (1 - q) * (1 - rho), 1 - rho))
+    ways = gammaln(m + 1.0) - gammaln(right + 1.0) - gammaln(m - right + 1.0)
+    law = np.exp(ways + _running(won) + _running(lost)[::-1] - any_.sum())
+    if rho < 1e-12 or q in (0.0, 1.0):
         limit = 0.0 if q > 0.5 else 0.5 if q == 0.5 else 1.0
     else:
         size = (1.0 - rho) / rho
-        law = betabinom.pmf(right, m, q * size, (1.0 - q) * size)
         limit = float(betainc(q * size, (1.0 - q) * size, 0.5))
     error = float(law[2 * right < m].sum() + 0.5 * law[2 * right == m].sum())
     return _exact(error, "beta-binomial", f"exchangeable specialists, rho = {rho:g}", {"limit": limit})
+
+
+def _running(terms: Floats) -> Floats:
+    return np.concatenate([[0.0], np.cumsum(terms)])
 
 
 def _exact(error: float, method: str, assume: str, parts: dict[str, float]) -> Bound:

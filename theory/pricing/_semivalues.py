@@ -40,8 +40,8 @@ def check_rule(rule: str, beta: tuple[float, float] | None) -> tuple[float, floa
     if beta is None:
         return None
     a, b = float(beta[0]), float(beta[1])
-    if not (a > 0 and b > 0):
-        raise PanelError(f"beta=(a, b) needs two positive numbers; got {beta!r}.")
+    if not (0 < a < float("inf") and 0 < b < float("inf")):
+        raise PanelError(f"beta=(a, b) needs two positive finite numbers; got {beta!r}.")
     return a, b
 
 

@@ -31,8 +31,13 @@ def price_from_matrix(
     """Mean game from a second moment of errors."""
     matrix, found = read_matrix(source, what="second moment")
     notes: tuple[str, ...] = ()
-    if getattr(source, "kind", "second_moment") != "second_moment":
-        notes = (f"priced from a {source.kind}: the bias of the specialists is left out",)
+    found_kind = getattr(source, "kind", "second_moment")
+    if found_kind == "correlation":
+        raise PanelError(
+            "a correlation holds no loss to pay out. Price the errors, or error_covariance(errors)."
+        )
+    if found_kind != "second_moment":
+        notes = (f"priced from a {found_kind}: the bias of the specialists is left out",)
     fixed: tuple[float, Floats, float] | None = None
     if baseline is not None:
         fixed = _baseline_moments(baseline, v0, len(matrix))
@@ -243,7 +248,14 @@ def price_votes(
             raise PanelError(
                 "v0='chance' needs n_options=, the number of options of every sample; else give a number."
             )
-        loss0 = 1.0 - 1.0 / read_options(n_options, n, least)
+        options = read_options(n_options, n, least)
+        if game == "plurality" and (answers >= options[:, None]).any():
+            i, j = np.argwhere(answers >= options[:, None])[0]
+            raise PanelError(
+                f"specialist {names[j]!r} gave code {answers[i, j]} on sample {i}, which has {options[i]} options. "
+                "Codes run from 0 to n_options - 1; -1 abstains."
+            )
+        loss0 = 1.0 - 1.0 / options
     else:
         loss0 = read_v0(v0, n)
         if (loss0 < 0).any() or (loss0 > 1).any():

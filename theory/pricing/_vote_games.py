@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from theory._exceptions import PanelError
+from theory._pair_tables import relabelled
 from theory.pricing._semivalues import size_law
 
 Floats = NDArray[np.float64]
@@ -41,6 +42,10 @@ def compositions(answers: Ints, y: Ints) -> tuple[Ints, Ints]:
         answer, 0 for an abstention.
     """
     n = len(answers)
+    if int(max(answers.max(initial=0), y.max(initial=0))) > 4 * answers.shape[1] + 32:
+        # Open answers have codes by the thousand, but no sample uses more than one per specialist.
+        renamed = relabelled(np.column_stack([y, answers]))
+        y, answers = renamed[:, 0], renamed[:, 1:]
     width = int(max(answers.max(initial=0), y.max(initial=0))) + 1
     tally = np.zeros((n, width + 1), dtype=np.int64)
     # Abstentions are counted in a last column of their own, then forgotten.
