@@ -228,6 +228,16 @@ def _demo(options: argparse.Namespace) -> int:
     )
 
 
+_DIGIT_VIEWS = {
+    "fou": "Fourier shapes",
+    "fac": "profiles",
+    "kar": "Karhunen-Loeve",
+    "pix": "pixels",
+    "zer": "Zernike moments",
+    "mor": "morphology",
+}
+
+
 def _digits() -> tuple[Any, Any, list[str]]:
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -237,8 +247,8 @@ def _digits() -> tuple[Any, Any, list[str]]:
 
     digits = load_mfeat()
     team = [
-        (name, Specialist(make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)), view=name))
-        for name in digits.views
+        (words, Specialist(make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)), view=name))
+        for name, words in _DIGIT_VIEWS.items()
     ]
     fitted = RobustFusionClassifier(team, random_state=0).fit(Views(digits.views), digits.y)
     return fitted.oof_panel_.values, digits.y, [name for name, _ in team]

@@ -11,7 +11,7 @@ import numpy as np
 
 from estimators.report.plots import audit_plots
 from estimators.report.ranges import make_scale
-from estimators.report.text import headline
+from estimators.report.text import headline, is_empty
 from estimators.report.words import (
     GLOSSARY,
     lie_words,
@@ -162,7 +162,7 @@ def _liars(audit: PanelAudit) -> dict[str, Any] | None:
 
 def _bound(name: str, bound: Any) -> dict[str, str]:
     low = "" if bound.lower is None else f"{bound.lower:.3f}"
-    empty = bound.value >= 0.9995 and (bound.lower is None or bound.lower <= 0.0005)
+    empty = is_empty(bound)
     return {
         "name": name,
         "low": "" if empty else low,

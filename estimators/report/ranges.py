@@ -36,7 +36,7 @@ class Scale:
 
 
 def make_scale(values: Sequence[float], *, least: float | None = None) -> Scale:
-    """Choose an axis for some values, with three to six round ticks.
+    """Choose an axis for some values, with two to six round ticks.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def make_scale(values: Sequence[float], *, least: float | None = None) -> Scale:
     Examples
     --------
     >>> make_scale([0.58, 0.72]).ticks
-    (('13.64%', '0.60'), ('45.45%', '0.65'), ('77.27%', '0.70'))
+    (('16.31%', '0.60'), ('50.00%', '0.65'), ('83.69%', '0.70'))
     """
     known = np.asarray([v for v in values if np.isfinite(v)], dtype=np.float64)
     low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
@@ -62,8 +62,8 @@ def make_scale(values: Sequence[float], *, least: float | None = None) -> Scale:
         low, high = low - 0.5, low + 0.5
     margin = 0.03 * (high - low)
     low, high = low - margin, high + margin
-    unit = 10.0 ** np.floor(np.log10((high - low) / 3.0))
-    step = max(s * unit for s in (1.0, 2.0, 5.0) if s * unit <= (high - low) / 3.0 * (1 + 1e-9))
+    unit = 10.0 ** np.floor(np.log10((high - low) / 5.5))
+    step = min(s * unit for s in (1.0, 2.0, 5.0, 10.0) if s * unit >= (high - low) / 5.5)
     digits = max(0, -int(np.floor(np.log10(step) + 1e-9)))
     scale = Scale(low, high, ())
     first = int(np.ceil(low / step - 1e-9))

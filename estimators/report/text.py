@@ -109,8 +109,8 @@ def headline(audit: PanelAudit) -> list[tuple[str, str, str]]:
         ("mean error correlation rho", f"{rho.rho_mean:.3f}", f"{interval}0 would be independent"),
         (
             "effective number of specialists",
-            f"{audit.effective_number_.value:.2f}",
-            f"of {n}; M / (1 + (M-1) rho) = {exchangeable:.2f}",
+            f"{exchangeable:.2f}",
+            f"of {n}, M / (1 + (M-1) rho); {audit.effective_number_.value:.2f} by the variance seen",
         ),
         (
             "variance of the panel",
@@ -194,8 +194,15 @@ def _bounds(audit: PanelAudit) -> str:
 
 
 def _bound(bound: Any) -> str:
+    if is_empty(bound):
+        return f"says nothing here ({bound.method})"
     lower = "" if bound.lower is None else f"at least {bound.lower:.4f}, "
     return f"{lower}at most {bound.value:.4f} ({bound.method}; assumes: {bound.assume})"
+
+
+def is_empty(bound: Any) -> bool:
+    """Tell whether a bound on an error rate leaves everything between 0 and 1 open."""
+    return bool(bound.value >= 0.9995 and (bound.lower is None or bound.lower <= 0.0005))
 
 
 def _sentences(sentences: Sequence[str], width: int) -> str:
