@@ -364,7 +364,11 @@ def test_an_ensemble_stops_where_a_specialist_may_not_fail():
     team = [("down", Specialist(Stubborn(error=OSError("gone")))), ("line", LogisticRegression(max_iter=500))]
     with pytest.raises(OSError, match="gone") as caught:
         RobustFusionClassifier(team, cv=3).fit(X, Y)
-    assert "raised by specialist 'down'" in "".join(caught.value.__notes__)
+    assert "raised by specialist 'down' in predict_proba" in "".join(caught.value.__notes__)
+    team[0] = ("never", Specialist(Stubborn(fit_error=OSError("no licence"))))
+    with pytest.raises(OSError, match="no licence") as caught:
+        RobustFusionClassifier(team, cv=3).fit(X, Y)
+    assert "raised by specialist 'never' in fit. Set on_error='abstain'" in "".join(caught.value.__notes__)
 
 
 # --- bookkeeping -------------------------------------------------------------------------------------
