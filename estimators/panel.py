@@ -65,7 +65,9 @@ def fit_one(specialist: Specialist, X: Any, y: Any, sample_weight: Any, rows: An
     except Exception as error:
         if member.on_error == "abstain":
             return f"{type(error).__name__}: {error}"[:500]
-        error.add_note(f"raised by specialist {member.name!r} in fit. Set on_error='abstain' to go on without it.")
+        error.add_note(
+            f"raised by specialist {member.name!r} in fit. Set on_error='abstain' to go on without it."
+        )
         raise
 
 
