@@ -92,7 +92,11 @@ def _release(gradient: Floats, state: NDArray[np.int64], free: NDArray[np.int64]
 
 
 def kkt_residual(matrix: Floats, w: Floats, cap: float) -> float:
-    """Largest violation of the optimality conditions, relative to w'Cw."""
+    """Largest violation of the optimality conditions, relative to w'Cw.
+
+    Where the minimum is 0 (fewer directions than specialists), rounding would be all there is to divide
+    by: then relative to a share of the mean variance.
+    """
     gradient = matrix @ w
     variance = float(w @ gradient)
     free = (w > 1e-12) & (w < cap - 1e-12)
@@ -101,4 +105,5 @@ def kkt_residual(matrix: Floats, w: Floats, cap: float) -> float:
     violation = np.where(free, np.abs(gradient - level), np.maximum(level - gradient, 0.0))
     violation = np.where(at_cap & ~free, np.maximum(gradient - level, 0.0), violation)
     feasible = max(abs(float(w.sum()) - 1.0), float(np.maximum(-w, w - cap).max()), 0.0)
-    return max(float(violation.max()) / max(variance, np.finfo(float).tiny), feasible)
+    least = max(1e-6 * float(np.trace(matrix)) / len(matrix), float(np.finfo(float).tiny))
+    return max(float(violation.max()) / max(variance, least), feasible)

@@ -101,7 +101,7 @@ def min_variance_weights(
     n : int, optional
         Samples behind a plain matrix, for ``shrink="auto"``.
     kind : {"second_moment", "covariance"}
-        Which matrix to take from errors.
+        Which matrix to take from errors, or which one a plain matrix is. A covariance costs one more sample.
     given : {"auto", "errors", "matrix"}
         What a square ``source`` is.
 
@@ -134,7 +134,7 @@ def min_variance_weights(
     array([0.75, 0.25])
     """
     check_choice("constraint", constraint, ("simplex", "none"))
-    matrix, names, size, _ = _matrix_and_n(source, n, kind, given)
+    matrix, names, size, centred = _matrix_and_n(source, n, kind, given)
     m = len(matrix)
     if not (np.isfinite(cap) and cap > 0) or cap * m < 1.0 - 1e-12:
         raise PanelError(
@@ -156,7 +156,10 @@ def min_variance_weights(
     notes: list[str] = []
     if residual > 1e-9:
         notes.append(f"optimality conditions hold to {residual:.1g} only: the matrix is ill-conditioned")
-    amount = _equal_share(shrink, v_in, v_equal, fitted, size)
+    # An estimated mean costs one sample, and a covariance is divided by all of them.
+    used = size if size is None or not centred else size - 1.0
+    scale = 1.0 if size is None or not used else size / used
+    amount = _equal_share(shrink, v_in * scale, v_equal * scale, fitted, used)
     value = (1.0 - amount) * w + amount * equal
     return Weights(
         value=value,
@@ -229,7 +232,7 @@ def _matrix_and_n(
             )
         matrix, names = read_matrix(source, what=str(found).replace("_", " "))
         size = getattr(source, "n_effective", None) if n is None else float(n)
-        return matrix, names, size, found == "covariance" and hasattr(source, "n_effective")
+        return matrix, names, size, found == "covariance"
     if n is not None:
         raise PanelError("n= belongs to a matrix; errors bring their own number of samples.")
     estimated = error_covariance(source, kind="covariance" if kind == "covariance" else "second_moment")
@@ -330,7 +333,7 @@ def is_weighting_worth_it(
         )
     if size is None:
         raise PanelError("give n=, the samples behind the matrix, or pass an ErrorMatrix or the errors.")
-    used = size - 1.0 if centred or (kind == "covariance" and not hasattr(source, "kind")) else size
+    used = size - 1.0 if centred else size
     if used <= m:
         raise PanelError(
             f"second moment singular: n={size:g}, M={m}; more samples than specialists are needed. Equal "

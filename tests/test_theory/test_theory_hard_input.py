@@ -18,6 +18,7 @@ from theory import (
     error_covariance,
     find_clones,
     is_weighting_worth_it,
+    min_variance_weights,
     panel_errors,
     price,
     stack_specialists,
@@ -153,6 +154,14 @@ NORMAL = rng(5).normal(size=(50, 2)) + 3.0
         (lambda: error_correlation(NORMAL, groups=[None, "a"] * 25), "different kinds"),
         (lambda: error_correlation(NORMAL, ci=None), "ci is the level"),
         (lambda: certificate([0, 1], delta="a"), "delta is a probability"),
+        (lambda: bhattacharyya(confusion=[[0.9, 0.1], [0.2, 0.8]]), "holds shares"),
+        (lambda: price([[0, 1]], y=[0], game="plurality", v0=0.5, loss="log"), "makes no use of loss="),
+        (lambda: price(len, names="ab", v0=0.5, y=[1], groups=[1]), "makes no use of y=, groups="),
+        (lambda: price(len, names="ab", v0=0.5, per_sample=True), "makes no use of per_sample="),
+        (
+            lambda: price(NORMAL, y=NORMAL[:, 0], fuse=np.mean, loss="squared", v0=1.0),
+            "third axis for its outputs",
+        ),
     ],
 )
 def test_refusals(call, text):
@@ -164,3 +173,35 @@ def test_scaled_variances_are_said_to_be_so():
     assert "scaled to variance 1" in ensemble_variance(error_correlation(NORMAL)).warnings[0]
     assert variance_curve(1.0, [], 2).shape == (0,)
     assert error_covariance(NORMAL, shrink=np.float32(0.5)).shrinkage == 0.5
+
+
+def test_an_estimated_mean_costs_the_weights_one_sample():
+    errors = rng(6).normal(size=(12, 4)) * [1.0, 3.0, 5.0, 9.0]
+    matrix = error_covariance(errors, kind="covariance")
+    moved = [
+        min_variance_weights(source, constraint="none", **terms).shrinkage
+        for source, terms in (
+            (errors, {"kind": "covariance"}),
+            (matrix, {}),
+            (matrix.value, {"kind": "covariance", "n": 12}),
+            (matrix.value * 12 / 11, {"n": 11}),
+        )
+    ]
+    np.testing.assert_allclose(moved, moved[0], rtol=1e-12)
+    assert 0.0 < moved[0] < 1.0
+    assert moved[0] != pytest.approx(
+        min_variance_weights(matrix.value, constraint="none", n=12).shrinkage, rel=1e-3
+    )
+
+
+def test_a_minimum_of_zero_is_no_false_alarm():
+    loadings = rng(7).normal(size=(60, 10))
+    result = min_variance_weights(loadings @ loadings.T, shrink=None)
+    assert result.variance < 1e-12 and result.warnings == ()
+
+
+def test_shares_known_exactly_are_bounded_without_smoothing():
+    result = bhattacharyya(
+        confusion=[[0.9, 0.1], [0.2, 0.8]], smoothing=0.0, n_bootstrap=0, priors=[0.5, 0.5]
+    )
+    assert result.coefficient == pytest.approx(np.sqrt(0.18) + np.sqrt(0.08))

@@ -78,8 +78,8 @@ def bhattacharyya(
     Raises
     ------
     PanelError
-        If not exactly one source came, shapes do not fit, a prior is not positive, or a covariance is
-        singular.
+        If not exactly one source came, shapes do not fit, a prior is not positive, a covariance is
+        singular or no covariance, or a confusion table holds shares where counts are needed.
 
     Notes
     -----
@@ -260,6 +260,11 @@ def _confusion(
         )
     if not (np.isfinite(smoothing) and smoothing >= 0):
         raise PanelError(f"smoothing is a count >= 0 (0.5 is Jeffreys' prior); got {smoothing!r}.")
+    if (tables.sum(axis=2) <= 1.0 + 1e-9).all() and (tables % 1.0 > 0).any() and (smoothing or n_bootstrap):
+        raise PanelError(
+            "confusion holds shares, and smoothing and the bootstrap need counts. Multiply each row by its number of "
+            "samples, or pass smoothing=0, n_bootstrap=0 if the shares are known exactly."
+        )
     if len(tables) > 1 and assume != "independent":
         raise PanelError(
             f"{len(tables)} confusion tables do not hold the joint law of the answers. Pass "

@@ -297,6 +297,11 @@ def price_fused(
     if y is None:
         raise PanelError("fuse= needs y, the truth that fused answers are compared with.")
     labels = np.ndim(source) == 2
+    if labels and loss == "squared":
+        raise PanelError(
+            "a table (sample, specialist) is read as labels. A panel of numbers has a third axis for its outputs: "
+            "pass panel[:, :, None]."
+        )
     panel: NDArray[Any]
     if labels:
         panel, names = as_labels(source)

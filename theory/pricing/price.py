@@ -185,6 +185,14 @@ def price(
             f"quorum={quorum} with a baseline: the baseline always speaks, so no quorum can be missed. Leave "
             "one of them out."
         )
+    idle: dict[str, Any] = {"loss": loss} if game in ("majority", "plurality") else {}
+    if game == "callable":
+        idle = {"loss": loss, "y": y, "n_options": n_options, "groups": groups}
+    stray = [f"{key}=" for key, value in idle.items() if value is not None]
+    if stray or (game == "callable" and per_sample):
+        raise PanelError(
+            f"game={game!r} makes no use of {', '.join(stray) or 'per_sample='}. Leave it out, or use game='fuse'."
+        )
     if game == "callable":
         return price_callable(
             source, read_v0_needed(v0), terms, exact=exact, n_permutations=n_permutations, seed=seed
