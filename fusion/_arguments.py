@@ -107,7 +107,10 @@ def read_weights(
             f"the weight of specialist {names[column]!r} is {float(values[row, column])!r}; it must be a finite number"
             + ("." if signed else " >= 0. Only mean and pools take negative weights.")
         )
-    total = values.sum(axis=1, keepdims=True)
+    with np.errstate(over="ignore"):
+        total = values.sum(axis=1, keepdims=True)
+    if np.isinf(total).any():
+        raise PanelError("the sum of the weights of a sample overflows. Divide all weights by the largest.")
     if (total <= 0.0).any():
         raise PanelError(
             "the weights of a sample must have a positive sum; got "
@@ -139,6 +142,12 @@ def _plain(weights: Any, names: tuple[str, ...]) -> Any:
                 )
         return weights.values
     if hasattr(weights, "value") and hasattr(weights, "names"):
+        counted = tuple(map(str, range(len(names))))
+        theirs = tuple(weights.names)
+        if counted not in (names, theirs) and theirs != names:
+            raise PanelError(
+                f"the weights are for specialists {theirs}, the panel holds {names}. Put them into one order."
+            )
         return weights.value
     return weights
 

@@ -37,6 +37,8 @@ class Rule:
         Name in the registry.
     minimum : callable
         Fewest specialists as a function of the number of liars.
+    most : int or None
+        How many specialists are asked for, whatever the faults: a panel must have as many.
     n_byzantine : int, float or None
         As the user gave it; None where the rule takes none.
     withstands : callable
@@ -57,6 +59,7 @@ class Rule:
 
     name: str
     minimum: Callable[[int], int] = lambda f: 1
+    most: int | None = None
     n_byzantine: Any = None
     withstands: Callable[[int], int] = lambda n: 0
     fuse: Core | None = None

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fusion._arguments import check_choice, read_budget, read_weights
 from fusion._faults import Call, Rule, answer
-from theory._exceptions import PanelError
+from theory._exceptions import BudgetError, PanelError
 from theory.panel import as_panel
 
 What = Literal["fused", "weights", "support", "shares"]
@@ -55,6 +55,10 @@ def run(panel: Any, rule: Rule, what: What, *, weights: Any, missing: str, exces
     if table.dtype == np.float16:
         table = table.astype(np.float32)
     f = read_budget(rule.n_byzantine, n) if rule.takes_budget else 0
+    if rule.most is not None and rule.most > n:
+        raise BudgetError(
+            f"{rule.name} with m={rule.most} needs as many specialists; got {n}. Lower m, or leave it out."
+        )
     alpha = read_weights(weights, tuple(batch), wrap.names, signed=rule.signed)
     asked = table
     if rule.scope == "batch":

@@ -124,7 +124,7 @@ def multi_krum(
     Raises
     ------
     BudgetError
-        If there are too few specialists for `n_byzantine`, or more faults than it allows.
+        If there are too few specialists for `n_byzantine` or `m`, or more faults than it allows.
     PanelError
         If the panel, the weights or an option cannot be read.
 
@@ -230,6 +230,7 @@ def _krum_rule(name: str, n_byzantine: Any, m: Any, neighbors: str, scope: str) 
     return Rule(
         name=name,
         minimum=lambda f: 2 * f + 1 + 2 * less,
+        most=None if m is None else int(m),
         n_byzantine=n_byzantine,
         weigh=weigh,
         euclidean=True,

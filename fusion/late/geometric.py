@@ -69,10 +69,10 @@ def geometric_median(
 
     Notes
     -----
-    NaN is never used. Where a specialist's answer is the minimiser, it is returned exactly. If the answers
-    lie on a line and the minimiser is a segment, the first specialist of least summed distance is
-    returned; with one output the median is. With h = n//2 and N = n - f the squared error against the
-    mean of any N honest specialists is at most h/(N-h) times their variance.
+    NaN is never used. Where a specialist's answer alone is the minimiser, it is returned exactly. If the
+    answers lie on a line and the minimiser is a segment, some point of it is returned; with one output, the
+    median. With h = n//2 and N = n - f the squared error against the mean of any N honest specialists is at
+    most h/(N-h) times their variance.
 
     References
     ----------
@@ -120,7 +120,7 @@ def _geometric_rule(scope: str, tol: float | None, max_iter: int) -> Rule:
     check_choice("scope", scope, ("sample", "batch"))
     if tol is not None and not 0.0 < tol < 1.0:
         raise PanelError(f"tol must lie in (0, 1); got {tol!r}. Use None for 1e-10 (float32: 1e-6).")
-    if isinstance(max_iter, bool) or max_iter < 1:
+    if isinstance(max_iter, bool) or not isinstance(max_iter, int | np.integer) or max_iter < 1:
         raise PanelError(f"max_iter must be a whole number >= 1; got {max_iter!r}. Use 100.")
 
     def weigh(rows: NDArray[Any], f: int, alpha: Floats | None) -> tuple[NDArray[Any], Unclean]:

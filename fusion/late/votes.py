@@ -164,6 +164,8 @@ def vote_shares(
     batch = values.shape[:-1]
     votes = values.reshape(-1, values.shape[-1])
     top = int(votes.max(initial=-1))
+    if n_outputs is not None and (isinstance(n_outputs, bool) or not isinstance(n_outputs, int | np.integer)):
+        raise PanelError(f"n_outputs must be a whole number; got {n_outputs!r}. Use the number of options.")
     n_outputs = max(top + 1, 1) if n_outputs is None else int(n_outputs)
     if top >= n_outputs or (votes < -1).any():
         bad = top if top >= n_outputs else int(votes.min())
@@ -278,7 +280,12 @@ def decide(
                 f"ties='prior' needs a prior of shape {values.shape[-1:]}; got "
                 f"{None if prior is None else np.shape(prior)}. Pass prior=class frequencies."
             )
-        labels = np.argmax(np.where(top, np.asarray(prior, dtype=np.float64), -np.inf), axis=-1)
+        trust = _floats(np.asarray(prior))
+        if not np.isfinite(trust).all():
+            raise PanelError(
+                f"the prior holds non-finite values: {trust!r}. Give one finite number per output."
+            )
+        labels = np.argmax(np.where(top, trust, -np.inf), axis=-1)
     elif ties == "random":
         if not isinstance(rng, np.random.Generator):
             raise PanelError(
