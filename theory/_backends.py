@@ -67,6 +67,11 @@ def from_array(obj: Any) -> NDArray[Any]:
             f"a list of {len(obj)} arrays is specialist-first. Stack it to (sample, specialist, output) with "
             "stack_specialists([first, second, ...])."
         )
+    if np.ma.is_masked(obj):
+        raise PanelError(
+            f"{int(np.ma.getmaskarray(obj).sum())} values are masked, and what lies under a mask is no answer. Pass "
+            "array.filled(np.nan) with missing='abstain' where it is taken, or leave those samples out."
+        )
     try:
         return np.asarray(obj)
     except ValueError as error:
@@ -83,6 +88,34 @@ def from_torch(tensor: Any) -> NDArray[Any]:
         )
     host = tensor.cpu()
     return cast("NDArray[Any]", (host.float() if str(host.dtype) == "torch.bfloat16" else host).numpy())
+
+
+def counts_from_zero(index: Any) -> bool:
+    """Tell the index that pandas makes up from labels; that of a slice of rows is no longer made up."""
+    return type(index).__name__ == "RangeIndex" and index.start == 0 and index.step == 1
+
+
+def sample_labels(obj: Any) -> list[Any] | None:
+    """Give the labels of the samples of a DataArray or table, None where there are none."""
+    kind = kind_of(obj)
+    if kind == "xarray":
+        named = SAMPLE in obj.dims and SAMPLE in obj.coords
+        return list(obj.coords[SAMPLE].values.tolist()) if named else None
+    if kind == "pandas" and not counts_from_zero(obj.index):
+        return list(obj.index)
+    return None
+
+
+def refuse_other_samples(panel: Any, y: Any) -> None:
+    """Raise when both label their samples and the labels differ: lengths alone would let them pass."""
+    ours, theirs = sample_labels(panel), sample_labels(y)
+    if ours is None or theirs is None or len(ours) != len(theirs) or ours == theirs:
+        return
+    at = next(i for i, (one, other) in enumerate(zip(ours, theirs, strict=True)) if one != other)
+    raise PanelError(
+        f"the panel and y label their samples differently (at place {at}: {ours[at]!r} and {theirs[at]!r}). Put y "
+        "into the panel's order: y.sel(sample=panel.sample) or y.loc[panel.index]."
+    )
 
 
 def column_names(frame: Any) -> list[Any]:

@@ -115,7 +115,11 @@ def is_matrix(source: Any, given: str) -> bool:
         return True
     kind = kind_of(source)
     if kind == "xarray":
-        return "sample" not in source.dims and source.ndim == 2
+        # (specialist, specialist_), or dims of the user's own; (time, specialist) is a table of errors.
+        named = "specialist" in source.dims
+        return (
+            source.ndim == 2 and "sample" not in source.dims and (not named or "specialist_" in source.dims)
+        )
     values = source.detach().cpu().numpy() if kind == "torch" else from_array(source)
     if values.ndim != 2 or values.shape[0] != values.shape[1] or values.dtype.kind not in "iubf":
         return False

@@ -16,6 +16,7 @@ from theory._agreement_statistics import (
     cohen_kappa,
     same_wrong_statistics,
 )
+from theory._backends import refuse_other_samples
 from theory._checks import check_choice, check_level, read_groups, read_options, read_truth
 from theory._exceptions import PanelError
 from theory._results import add_warnings, labelled
@@ -155,7 +156,8 @@ def error_agreement(
     Raises
     ------
     PanelError
-        If codes are outside the options, probabilities do not sum to 1, or shapes do not fit.
+        If codes are outside the options, probabilities do not sum to 1, or shapes or the labels of samples do
+        not fit.
 
     Notes
     -----
@@ -177,6 +179,7 @@ def error_agreement(
     (1.0, 0.5, 0.5)
     """
     check_choice("abstain", abstain, ("wrong", "pairwise"))
+    refuse_other_samples(answers, y)
     quantile = check_level(ci)
     probabilities: Floats | None = None
     if np.ndim(answers) == 3:

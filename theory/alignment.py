@@ -14,6 +14,7 @@ from theory._backends import (
     SAMPLE,
     SPECIALIST,
     as_float,
+    counts_from_zero,
     from_array,
     from_torch,
     kind_of,
@@ -125,8 +126,8 @@ def _read(name: str, answer: Any, classes: Sequence[Hashable] | None) -> _Answer
             outputs = _listed(table.coords[OUTPUT].values)
     elif kind == "pandas":
         values = pandas_values(answer)
-        samples, counted = _listed(answer.index), _counts_from_zero(answer.index)
-        if answer.ndim == 2 and not _counts_from_zero(answer.columns):
+        samples, counted = _listed(answer.index), counts_from_zero(answer.index)
+        if answer.ndim == 2 and not counts_from_zero(answer.columns):
             outputs = _listed(answer.columns)
     else:
         values = from_torch(answer) if kind == "torch" else from_array(answer)
@@ -151,11 +152,6 @@ def _without_counts(rows: list[_Answer]) -> list[_Answer]:
         for row in rows
     )
     return rows if numbered else [replace(row, samples=None) if row.counted else row for row in rows]
-
-
-def _counts_from_zero(index: Any) -> bool:
-    """Tell the index that pandas makes up from labels; that of a slice of rows is no longer made up."""
-    return type(index).__name__ == "RangeIndex" and index.start == 0 and index.step == 1
 
 
 def _listed(labels: Any) -> list[Hashable]:

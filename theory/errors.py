@@ -18,6 +18,7 @@ from theory._backends import (
     kind_of,
     ordered_dataarray,
     pandas_values,
+    refuse_other_samples,
 )
 from theory._exceptions import PanelError
 from theory.labels import as_labels
@@ -57,6 +58,11 @@ def as_errors(
     kind = kind_of(errors)
     if kind == "xarray":
         table, dims = ordered_dataarray(errors, SPECIALIST, OUTPUT if OUTPUT in errors.dims else None)
+        if len(dims) != 2 + (OUTPUT in dims):
+            raise PanelError(
+                f"errors need one dim for samples beside specialist and output; got {dims}. Stack the others: "
+                "errors.stack(sample=[...])."
+            )
         values, wrap = np.asarray(table), Wrap("xarray", errors, (*dims, "") if len(dims) == 2 else dims, 0)
         names = wrap.names if SPECIALIST in errors.coords else ()
     elif kind == "pandas":
@@ -110,8 +116,9 @@ def panel_errors(
     Raises
     ------
     PanelError
-        If shapes do not fit, the truth is not finite, a label code is outside the outputs, or a row of
-        probabilities without NaN is negative or does not sum to 1 (both within 0.01, for half precision).
+        If shapes or the labels of samples do not fit, the truth is not finite, a label code is outside the
+        outputs, or a row of probabilities without NaN is negative or does not sum to 1 (both within 0.01,
+        for half precision).
 
     Examples
     --------
@@ -123,6 +130,7 @@ def panel_errors(
         raise PanelError(f"kind must be 'residual', 'zero_one' or 'probability'; got {kind!r}.")
     if abstain not in ("wrong", "nan"):
         raise PanelError(f"abstain must be 'wrong' or 'nan'; got {abstain!r}.")
+    refuse_other_samples(panel, y)
     truth = np.asarray(y.detach().cpu().numpy() if kind_of(y) == "torch" else y)  # type: ignore[union-attr]
     if kind == "zero_one":
         codes, _ = as_labels(panel)
@@ -148,6 +156,8 @@ def panel_errors(
         errors = values.copy()
         errors[np.arange(len(gold)), :, gold] -= 1.0
         return _like_table(errors, panel)
+    if truth.dtype.kind not in "iubf":
+        raise PanelError(f"y must hold numbers for kind='residual'; got dtype {truth.dtype}.")
     truth = truth.astype(np.float64)
     if not np.isfinite(truth).all():
         raise PanelError(f"y holds {int((~np.isfinite(truth)).sum())} non-finite values. Drop those samples.")

@@ -4,13 +4,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from enumeration import vote_win
+from xarray import DataArray
 
 from theory import (
     PanelError,
+    as_errors,
     as_labels,
+    as_panel,
     bhattacharyya,
     certificate,
     correlated_panel,
+    difficulty_panel,
     effective_number,
     ensemble_variance,
     error_agreement,
@@ -125,6 +129,8 @@ def test_bare_answers_beside_two_orders_are_refused():
 HALF = np.full((2, 2, 2), 0.5)
 PARTLY = HALF.copy()
 PARTLY[0, 1, 0] = np.nan
+TABLE = pd.DataFrame({"a": [1.0, 2.0], "b": [0.0, 1.0]}, index=["x", "y"])
+LABELLED = DataArray([[0, 1], [1, 1], [1, 0]], dims=("sample", "specialist"), coords={"sample": [7, 8, 9]})
 NORMAL = rng(5).normal(size=(50, 2)) + 3.0
 
 
@@ -154,6 +160,19 @@ NORMAL = rng(5).normal(size=(50, 2)) + 3.0
         (lambda: error_correlation(NORMAL, groups=[None, "a"] * 25), "different kinds"),
         (lambda: error_correlation(NORMAL, ci=None), "ci is the level"),
         (lambda: certificate([0, 1], delta="a"), "delta is a probability"),
+        (
+            lambda: as_errors(DataArray(np.ones((6, 2, 3)), dims=("sample", "fold", "specialist"))),
+            "one dim for samples",
+        ),
+        (lambda: as_errors(DataArray(np.ones((3, 2)), dims=("specialist", "output"))), "one dim for samples"),
+        (lambda: as_panel(np.ma.masked_less([[1.0, -9.0]], 0.0)), "1 values are masked"),
+        (lambda: panel_errors([[1.0, 0.0]], ["a"], kind="residual"), "y must hold numbers"),
+        (lambda: panel_errors(TABLE, TABLE["a"].iloc[::-1], kind="residual"), "place 0: 'x' and 'y'"),
+        (lambda: error_agreement(LABELLED, LABELLED[::-1, 0]), "label their samples differently"),
+        (
+            lambda: price(LABELLED, y=LABELLED[::-1, 0], game="plurality", v0=0.5),
+            "label their samples differently",
+        ),
         (lambda: bhattacharyya(confusion=[[0.9, 0.1], [0.2, 0.8]]), "holds shares"),
         (lambda: price([[0, 1]], y=[0], game="plurality", v0=0.5, loss="log"), "makes no use of loss="),
         (lambda: price(len, names="ab", v0=0.5, y=[1], groups=[1]), "makes no use of y=, groups="),
@@ -205,3 +224,34 @@ def test_shares_known_exactly_are_bounded_without_smoothing():
         confusion=[[0.9, 0.1], [0.2, 0.8]], smoothing=0.0, n_bootstrap=0, priors=[0.5, 0.5]
     )
     assert result.coefficient == pytest.approx(np.sqrt(0.18) + np.sqrt(0.08))
+
+
+def test_labels_that_agree_or_are_made_up_pass():
+    assert panel_errors(TABLE, TABLE["a"], kind="residual").tolist() == [[0.0, -1.0], [0.0, -1.0]]
+    assert panel_errors(TABLE, pd.Series([1.0, 2.0]), kind="residual").tolist() == [[0.0, -1.0], [0.0, -1.0]]
+    assert error_agreement(LABELLED, LABELLED[:, 0]).accuracy[0] == 1.0
+
+
+def test_a_table_over_another_dim_is_no_matrix():
+    table = DataArray(rng(8).normal(size=(3, 3)), dims=("time", "specialist"))
+    np.testing.assert_array_equal(
+        price(table, v0=1.0).value, price(table.values, v0=1.0, given="errors").value
+    )
+    matrix = error_covariance(NORMAL).to_xarray()["value"]
+    np.testing.assert_allclose(price(matrix, v0=1.0).value, price(NORMAL, v0=1.0).value, rtol=1e-12)
+
+
+def test_good_specialists_that_share_their_few_errors_are_no_clones():
+    merged = 0
+    for seed in range(100):
+        drawn = difficulty_panel(100, 2, accuracy=0.97, rho=0.5, seed=seed)
+        merged += len(find_clones((~drawn.correct).astype(float)).clusters)
+    assert merged == 0
+    copied = (rng(9).random((400, 1)) < 0.3).astype(float) @ np.ones((1, 2))
+    assert len(find_clones(copied).clusters) == 1
+    documents = np.arange(400) // 10
+    assert find_clones(copied, groups=documents).clusters == ()
+    assert find_clones(copied, groups=documents).lower[0, 1] == pytest.approx(0.025 ** (1 / 40), abs=0.005)
+    # Equal real numbers are no accident, however few.
+    real = rng(10).normal(size=(12, 1)) @ np.ones((1, 2))
+    assert len(find_clones(real).clusters) == 1

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from theory._checks import read_errors, read_groups
 from theory._exceptions import PanelError
+from theory._moments import kept
 from theory._results import add_warnings, labelled
 from theory.correlation import error_correlation
 
@@ -98,7 +100,9 @@ def find_clones(
     Notes
     -----
     A copier who adds enough noise stays below any threshold, and honest look-alikes are merged at a
-    low one: neither error can be removed, only traded. A specialist whose errors never vary has no
+    low one: neither error can be removed, only traded. Equal errors of right and wrong count for as much as
+    there are of them: the lower end of a perfect correlation on k wrong (or, if rarer, right) answers is
+    ((1 - ci) / 2)^(1/k), so that the defaults need 72 of them. A specialist whose errors never vary has no
     correlation and is linked to nobody.
 
     Examples
@@ -113,7 +117,7 @@ def find_clones(
         raise PanelError(f"threshold is a correlation between -1 and 1 (0.95 is usual); got {threshold!r}.")
     result = error_correlation(errors, ci=ci, groups=groups, missing=missing)
     assert result.ci is not None
-    lower = result.ci[0]
+    lower = _by_chance(errors, result.ci[0], result.value, missing, groups, (1.0 - ci) / 2.0)
     linked = np.nan_to_num(lower, nan=-np.inf) > threshold
     labels = _connected(linked)
     clusters = tuple(
@@ -122,6 +126,31 @@ def find_clones(
         if np.count_nonzero(labels == label) > 1
     )
     return Clones(labels, clusters, result.value, lower, float(threshold), result.names, result.warnings)
+
+
+def _by_chance(
+    errors: Any, lower: Floats, value: Floats, missing: str, groups: ArrayLike | None, tail: float
+) -> Floats:
+    """Give perfect correlations of values that repeat the lower end that their number supports.
+
+    Two good specialists that share their only error correlate perfectly. If each of the k samples that are
+    not of the commonest value agrees with probability c, all of them do so with c^k.
+    """
+    pairs = np.argwhere(np.triu(np.nan_to_num(value) >= 1.0 - 1e-12, 1))
+    if not len(pairs):
+        return lower
+    table = read_errors(errors, missing=missing)
+    group = None if groups is None else read_groups(kept(groups, table), table.n)
+    lower = lower.copy()
+    for i, j in pairs:
+        rows = slice(None) if table.answered is None else table.answered[:, i] & table.answered[:, j]
+        _, which, counts = np.unique(table.values[rows, i], axis=0, return_inverse=True, return_counts=True)
+        if 2 * len(counts) > len(which):
+            continue  # numbers that hardly repeat are not equal by chance
+        told = which.ravel() != np.argmax(counts)
+        k = int(told.sum()) if group is None else len(np.unique(group[rows][told]))
+        lower[i, j] = lower[j, i] = min(lower[i, j], tail ** (1.0 / k))
+    return lower
 
 
 def _connected(linked: NDArray[np.bool_]) -> Ints:

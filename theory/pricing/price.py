@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from theory._backends import refuse_other_samples
 from theory._checks import check_choice, check_level, is_matrix
 from theory._exceptions import PanelError
 from theory.pricing._semivalues import check_rule
@@ -193,6 +194,8 @@ def price(
         raise PanelError(
             f"game={game!r} makes no use of {', '.join(stray) or 'per_sample='}. Leave it out, or use game='fuse'."
         )
+    if y is not None:
+        refuse_other_samples(source, y)
     if game == "callable":
         return price_callable(
             source, read_v0_needed(v0), terms, exact=exact, n_permutations=n_permutations, seed=seed
