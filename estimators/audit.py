@@ -275,8 +275,8 @@ class PanelAudit(BaseEstimator):
         default = tuple(str(i) for i in range(len(self.names_)))
         if raw.names not in (None, self.names_) and self.names_ != default:
             raise PanelError(
-                f"specialists must be those of fit, in its order ({', '.join(self.names_[:5])}, ...); got "
-                f"{', '.join(raw.names[:5])}, .... Reorder the panel by names_."
+                f"specialists must be those of fit, in its order ({', '.join(self.names_)}); got "
+                f"{', '.join(raw.names)}. Reorder the panel by names_."
             )
         if self.task_ == "labels" and self.classes_ is not None:
             raw = code_words(raw, self.classes_)
@@ -356,6 +356,7 @@ class PanelAudit(BaseEstimator):
 
     def _measure(self, table: Table) -> None:
         self.answers_, self.errors_, self.scores_ = score_specialists(table)
+        _check_variation(self.errors_)
         named = _named(self.errors_, table.names)
         missing: Any = "abstain" if np.isnan(self.errors_).any() else "raise"
         self.error_covariance_ = error_covariance(named, kind="covariance", missing=missing)
@@ -440,6 +441,21 @@ def _named(errors: NDArray[np.float64], names: tuple[str, ...]) -> Any:
 
     dims = ("sample", "specialist", "output")[: errors.ndim]
     return DataArray(errors, dims=dims, coords={"specialist": list(names)})
+
+
+def _check_variation(errors: NDArray[np.float64]) -> None:
+    """Refuse errors whose correlation has no meaning, before something less clear does."""
+    if not (np.nanmax(errors, axis=0) > np.nanmin(errors, axis=0)).any():
+        raise PanelError(
+            "no specialist's error varies: each is right, or wrong alike, on all samples, so there is nothing to "
+            "compare. Give samples on which they differ, and check that y is the truth of this panel."
+        )
+    mean = errors.mean(axis=1)
+    if float(np.ptp(mean, axis=0).max()) <= 1e-12 * float(np.nanmax(np.abs(errors))):
+        raise PanelError(
+            f"the specialists' errors cancel exactly on all {len(errors)} samples, so their correlation cannot be "
+            "told. Give more samples."
+        )
 
 
 def _read_costs(costs: Any, n_specialists: int) -> NDArray[np.float64]:

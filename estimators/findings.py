@@ -193,8 +193,6 @@ def _warnings(audit: PanelAudit) -> list[str]:
             f"{len(quiet)} specialist{'s' * (len(quiet) > 1)} left more than a fifth of the samples unanswered "
             f"({', '.join(f'{name} {1 - share:.0%}' for name, share in quiet.items())}); an abstention counts as not right."
         )
-    if not np.any(np.ptp(audit.errors_, axis=0) > 0):
-        notes.append("No error varies over the samples: correlations cannot be told.")
     for rule, reason in audit.refused_.items():
         notes.append(f"{rule} was left out: {reason}")
     for rule, reason in audit.unattacked_.items():

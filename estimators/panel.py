@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from estimators.calibration import make_calibrator
 from estimators.specialists import Specialist, ask
 from estimators.views import Views, select_view
-from theory import PanelError
+from theory import FaultWarning, PanelError
 
 
 @dataclass(frozen=True)
@@ -279,15 +280,29 @@ def calibrate(
     calibrator : object
         Fitted on every fold.
     folds : list of (test rows, Answers)
-        Each calibrated by the folds beside it.
+        Each calibrated by the folds beside it; a single one by itself. A fold whose training rows
+        lacked some of the classes cannot be calibrated: its answers are left out, with a warning.
+
+    Raises
+    ------
+    PanelError
+        If no row is left to calibrate on.
     """
     code = {label: k for k, label in enumerate(classes.tolist())}
-    usable = []
+    usable, spoke, lost = [], [], 0
     for rows, answers in folds:
         same = answers.classes is not None and list(answers.classes) == list(classes)
         known = np.array([label in code for label in y[rows].tolist()], dtype=bool)
-        usable.append(
-            known & ~answers.absent & np.isfinite(answers.values).all(axis=1) if same else known & False
+        here = ~answers.absent & np.isfinite(answers.values).all(axis=1)
+        lost += 0 if same else int(here.sum())
+        spoke.append(here & same)
+        usable.append(here & same & known)
+    if lost:
+        warnings.warn(
+            f"{lost} out-of-fold answers come from folds that lacked some of the classes {list(classes)}; they "
+            "cannot be calibrated and are left out.",
+            FaultWarning,
+            stacklevel=4,
         )
 
     def fitted(without: int | None) -> Any:
@@ -304,12 +319,12 @@ def calibrate(
 
     calibrated = []
     for j, (rows, answers) in enumerate(folds):
-        values = answers.values.copy()
-        if usable[j].any():
+        values = np.full_like(answers.values, np.nan)
+        if spoke[j].any():
             calibrator = fitted(j if len(folds) > 1 else None)
-            here = ~answers.absent & np.isfinite(values).all(axis=1)
-            values[here] = calibrator.transform(values[here])
-        calibrated.append((rows, Answers(values, answers.classes, answers.absent, answers.failure)))
+            values[spoke[j]] = calibrator.transform(answers.values[spoke[j]])
+        absent = answers.absent | (np.isfinite(answers.values).all(axis=1) & ~spoke[j])
+        calibrated.append((rows, Answers(values, answers.classes, absent, answers.failure)))
     return fitted(None), calibrated
 
 

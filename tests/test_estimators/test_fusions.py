@@ -40,7 +40,6 @@ def test_objects_are_copied_not_shared():
     [("mean", 0), ("median", 2), ("geometric_median", 2), (TrimmedMean(n_byzantine=1), 1), ("covariance", 0),
      (TrimmedMean(n_byzantine=0.2), 1), (Krum(n_byzantine=1), 1), (linear_pool, 0)],
     ids=lambda value: str(value) if isinstance(value, int) else fusion_name(value),
-    ids=str,
 )  # fmt: skip
 def test_budgets(fusion, budget, panel):
     fuser = PanelFuser(fusion, task="classification")
