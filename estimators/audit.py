@@ -109,6 +109,10 @@ class PanelAudit(BaseEstimator):
         Rules that this panel cannot serve, and why.
     robustness_ : DataFrame
         Scores under lies; empty if no liars were asked for.
+    unattacked_, too_many_liars_ : dict of str to str, list of int
+        Rules that the table of lies leaves out, and why; numbers of liars that are half the panel.
+    table_, fused_, answers_, costs_ : Table, dict of str to ndarray, ndarray or None, ndarray or None
+        What was read, the cross-fitted answer of each rule, the options put first, the costs given.
     recommended_fusion_ : object
         Fitted on all samples; ``predict`` applies it.
     recommended_name_, reasons_, findings_, warnings_ : str, list of str
@@ -363,7 +367,9 @@ class PanelAudit(BaseEstimator):
         self.error_correlation_ = error_correlation(named, groups=table.groups, missing=missing)
         self.variance_ = ensemble_variance(self.error_covariance_)
         self.effective_number_ = effective_number(named, groups=table.groups, missing=missing)
-        self.clones_ = find_clones(named, threshold=self.clone_threshold, missing=missing)
+        self.clones_ = find_clones(
+            named, threshold=self.clone_threshold, groups=table.groups, missing=missing
+        )
         self.agreement_ = None
         if table.task != "numbers":
             self.agreement_ = error_agreement(

@@ -202,6 +202,8 @@ def _warnings(audit: PanelAudit) -> list[str]:
             f"{' and '.join(map(str, audit.too_many_liars_))} liars of {len(audit.names_)} specialists were not "
             "tried: nothing withstands half the panel."
         )
+    if audit.table_.groups is not None and audit.bounds_:
+        notes.append("bounds: they count samples as independent, so with groups they are too tight.")
     notes.append(
         "The winner among several rules was picked on these samples, so its score is a little optimistic."
     )

@@ -242,13 +242,14 @@ class PanelFuser:
         A class that nobody present can name gets probability 0. A callable sees the panel with NaN rows
         for the absent.
         """
-        present = ~np.isnan(panel).all(axis=2)
+        gaps = np.isnan(panel)
+        present = ~gaps.all(axis=2)
         if faults is not None and faults.any():
             self._check_faults(faults, names)
         else:
             faults = None
         if self.task == "classification":
-            panel = _unnamed_as_zero(panel, present)
+            panel = _unnamed_as_zero(panel, gaps, present)
         if not self.is_operator:
             return self._call(panel, present.any(axis=1), n_options)
         if present.all() and not np.isnan(panel).any():
@@ -342,9 +343,10 @@ class PanelFuser:
         )
 
 
-def _unnamed_as_zero(panel: NDArray[np.float64], present: NDArray[np.bool_]) -> NDArray[np.float64]:
-    gaps = np.isnan(panel)
+def _unnamed_as_zero(
+    panel: NDArray[np.float64], gaps: NDArray[np.bool_], present: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    if np.count_nonzero(gaps) == (present.size - np.count_nonzero(present)) * panel.shape[2]:
+        return panel  # whole rows only: everybody present names every class
     unnamed = gaps.all(axis=1) & present.any(axis=1)[:, None]
-    if not unnamed.any():
-        return panel
     return np.where(unnamed[:, None, :] & present[:, :, None], 0.0, panel)

@@ -169,9 +169,7 @@ def test_specialists_are_checked_by_name():
     frame = pd.DataFrame(said, columns=["ann", "bob", "cyd"])
     audit = fast().fit(frame, y)
     np.testing.assert_array_equal(audit.predict(frame), audit.predict(said))
-    with pytest.raises(
-        PanelError, match=r"those of fit, in its order \(ann, bob, cyd\); got cyd, bob, ann"
-    ):
+    with pytest.raises(PanelError, match=r"those of fit, in its order \(ann, bob, cyd\); got cyd, bob, ann"):
         audit.predict(frame[["cyd", "bob", "ann"]])
     with pytest.raises(PanelError, match=r"panel needs \(3, 4\)"):
         audit.predict(said[:, :2])
@@ -257,6 +255,7 @@ def test_groups(labels):
     assert audit.scores_["se"].iloc[0] == pytest.approx(np.sqrt((sums**2).sum() * 50 / 49) / 500)
     alone = fast(fusions=["best_single", "plurality_vote"]).fit(labels.answers, labels.y, n_options=4)
     assert audit.error_correlation_.rho_mean == pytest.approx(alone.error_correlation_.rho_mean)
+    assert any(text.startswith("bounds: they count samples as independent") for text in audit.warnings_)
     assert audit.error_correlation_.rho_mean_ci[0] != alone.error_correlation_.rho_mean_ci[0]
 
 
