@@ -159,6 +159,10 @@ NORMAL = rng(5).normal(size=(50, 2)) + 3.0
         (lambda: price([[0.0, 1.0], [1.0, 0.0]], v0=1.0), "given='errors'"),
         (lambda: error_correlation(NORMAL, groups=[None, "a"] * 25), "different kinds"),
         (lambda: error_correlation(NORMAL, ci=None), "ci is the level"),
+        (
+            lambda: price(HALF, y=[0, 1], fuse=lambda p: p.mean(1), loss="squared", v0="chance", n_options=2),
+            "under loss='squared'",
+        ),
         (lambda: certificate([0, 1], delta="a"), "delta is a probability"),
         (
             lambda: as_errors(DataArray(np.ones((6, 2, 3)), dims=("sample", "fold", "specialist"))),
@@ -255,3 +259,10 @@ def test_good_specialists_that_share_their_few_errors_are_no_clones():
     # Equal real numbers are no accident, however few.
     real = rng(10).normal(size=(12, 1)) @ np.ones((1, 2))
     assert len(find_clones(real).clusters) == 1
+
+
+@pytest.mark.parametrize("loss", ["zero_one", "brier", "log"])
+def test_chance_is_what_a_uniform_guess_loses(loss):
+    guess = np.full((3, 2, 4), 0.25)
+    terms = {"y": [0, 1, 3], "fuse": lambda p: p.mean(axis=1), "loss": loss}
+    assert price(guess, v0="chance", n_options=4, **terms).total == pytest.approx(0.0, abs=1e-15)

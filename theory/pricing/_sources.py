@@ -316,7 +316,12 @@ def price_fused(
     if isinstance(v0, str) and v0 == "chance":
         if n_options is None:
             raise PanelError("v0='chance' needs n_options=, the number of options of every sample.")
-        loss0: Floats = 1.0 - 1.0 / read_options(n_options, n, 2)
+        if loss not in (None, "zero_one", "brier", "log"):
+            raise PanelError(
+                f"chance has no loss that is known under loss={loss!r}. Give v0, what an empty panel loses, as a number."
+            )
+        options = read_options(n_options, n, 2)
+        loss0: Floats = np.log(options) if loss == "log" else 1.0 - 1.0 / options
     else:
         loss0 = read_v0(v0, n)
 

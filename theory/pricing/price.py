@@ -69,7 +69,8 @@ def price(
         specialist indices to the loss of that coalition, with ``names``.
     v0 : float, array-like of shape (sample,) or "chance"
         Loss of the empty panel: prior variance, incumbent, chance. It shifts every price, so there
-        is no default. ``"chance"`` is 1 - 1/n_options, for votes.
+        is no default. ``"chance"`` is a uniform guess among ``n_options``, for votes and ``"fuse"``: it
+        loses 1 - 1/n_options (zero-one and Brier) or ln n_options (log); a majority has 2 unless given.
     rule : {"shapley", "banzhaf", "leave_one_out", "solo", "beta"}
         The semivalue.
     beta : tuple of two floats, optional
