@@ -150,8 +150,8 @@ class BaseRobustFusion(MetaEstimatorMixin, BaseComposition, metaclass=ABCMeta):
             else:
                 self._fuser.fit(seen, truth, sample_weight=weight)
         self.fusion_ = self._fuser.fusion
-        learned = getattr(self.fusion_, "weights_", None)
-        self.weights_ = np.full(panel.shape[1], 1.0 / panel.shape[1]) if learned is None else learned
+        equal = np.full(panel.shape[1], 1.0 / panel.shape[1])
+        self.weights_ = getattr(self.fusion_, "weights_", None) if self._fuser.is_learned else equal
         errors = self._errors(seen, truth)
         evidence = weigh_evidence(errors, names=self._names, v0=self._v0, sample_weight=weight)
         self.missing_rate_ = evidence.missing_rate

@@ -67,8 +67,9 @@ class RobustFusionClassifier(ClassifierMixin, BaseRobustFusion):
         By name: the method that answers; its calibrator or None; why it failed in fit.
     fusion_ : object
         The fusion in use.
-    weights_ : ndarray of shape (specialist,)
-        Learned weights, or equal ones.
+    weights_ : ndarray of shape (specialist,), or None
+        Learned weights (of an :class:`Arbiter` its coefficients); equal ones where nothing is learned;
+        None where the learned fusion has none.
     oof_panel_ : DataArray, dims (sample, specialist, output), or None
         Answers to samples that the specialists were not fitted on.
     oof_coverage_ : float
