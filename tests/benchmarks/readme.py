@@ -30,8 +30,8 @@ def demo() -> str:
     audit = PanelAudit(n_byzantine=(), random_state=0)
     audit.fit(panel.answers, panel.gold, n_options=panel.n_options, names=list(panel.specialist))
     rows = headline(audit)
-    wide = max(len(name) for name, _ in rows)
-    figures = "\n".join(f"{name.ljust(wide)}  {value}" for name, value in rows)
+    wide, broad = (max(len(row[i]) for row in rows) for i in (0, 1))
+    figures = "\n".join(f"{name.ljust(wide)}  {value.rjust(broad)}  {note}" for name, value, note in rows)
     words = "\n".join(f"- {text}" for text in audit.reasons_)
     return (
         f"What it finds about 28 language models on {audit.n_samples_:,} questions of MMLU-Pro:\n\n"

@@ -153,7 +153,7 @@ def test_sample_weight_counts_rows():
 def test_weights_that_a_model_cannot_take_are_told_how_to_leave_out():
     X, y = make_classification(60, random_state=0)
     near = [("near", Specialist(KNeighborsClassifier())), ("line", LogisticRegression())]
-    with pytest.raises(TypeError, match="'near'.*does not accept sample_weight.*use_weights=False"):
+    with pytest.raises(TypeError, match=r"'near'.*does not accept sample_weight.*use_weights=False"):
         RobustFusionClassifier(near).fit(X, y, sample_weight=np.ones(60))
     near[0] = ("near", Specialist(KNeighborsClassifier(), use_weights=False))
     RobustFusionClassifier(near).fit(X, y, sample_weight=np.ones(60))
