@@ -95,7 +95,9 @@ class BaseRobustFusion(MetaEstimatorMixin, BaseComposition, metaclass=ABCMeta):
         self._names = [name for name, _ in team]
         specialists = [specialist for _, specialist in team]
         loud = 10 if self.verbose else 0
-        fitted = Parallel(n_jobs=self.n_jobs, verbose=loud)(delayed(fit_one)(s, X, y, sample_weight) for s in specialists)
+        fitted = Parallel(n_jobs=self.n_jobs, verbose=loud)(
+            delayed(fit_one)(s, X, y, sample_weight) for s in specialists
+        )
         self.failures_ = {n: m for n, m in zip(self._names, fitted, strict=True) if isinstance(m, str)}
         for name, text in self.failures_.items():
             warnings.warn(

@@ -24,7 +24,9 @@ def test_operator_table_is_the_registry():
 
 def test_every_operator_is_timed():
     for name in operator_names("late"):
-        assert f"| `{name}` |" in between("bench:fusion"), "run python tests/benchmarks/bench_fusion.py --readme"
+        assert f"| `{name}` |" in between("bench:fusion"), (
+            "run python tests/benchmarks/bench_fusion.py --readme"
+        )
 
 
 def test_theory_is_timed():

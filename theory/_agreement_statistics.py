@@ -14,6 +14,9 @@ from theory._pair_tables import PairTable, influence_se, pair_table, relabelled,
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+# Up to so many codes a dense table of marginals is quicker than a sparse one.
+_FEW_CODES = 1024
+
 
 class Statistics(NamedTuple):
     """Values, standard errors and intervals by name."""
@@ -299,15 +302,26 @@ def _capa_se_by_sample(
 def cohen_kappa(counts: Counts) -> Floats:
     """Cohen's kappa of labels; marginals of each specialist are over all samples it answered."""
     table = counts.answers_both
+    expected_by_chance = _chance_agreement(counts)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        observed = (table.right + table.same) / np.where(table.n > 0, table.n, np.nan)
+        room = 1 - expected_by_chance
+        return np.asarray((observed - expected_by_chance) / np.where(room > 1e-15, room, np.nan))
+
+
+def _chance_agreement(counts: Counts) -> Floats:
+    """Agreement of all pairs if answers were drawn from each one's own marginal."""
+    said = np.maximum(counts.answered.sum(axis=0), 1.0)
+    m, n_codes = counts.answers.shape[1], int(counts.answers.max(initial=0)) + 1
+    if n_codes <= _FEW_CODES:
+        cells = np.arange(m) * (n_codes + 1) + np.where(counts.answered, counts.answers, n_codes)
+        tally = np.bincount(cells.ravel(), minlength=m * (n_codes + 1)).reshape(m, n_codes + 1)
+        marginal = tally[:, :n_codes] / said[:, None]
+        return np.asarray(marginal @ marginal.T)
     from scipy.sparse import csr_array
 
-    m = counts.answers.shape[1]
     which = np.nonzero(counts.answered.T)[0]
     # Open answers have codes by the thousand, few of them used by any one specialist.
     labels, codes = np.unique(counts.answers.T[counts.answered.T], return_inverse=True)
-    each = 1.0 / np.maximum(counts.answered.sum(axis=0), 1.0)[which]
-    marginal = csr_array((each, (which, codes)), shape=(m, max(len(labels), 1)))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        observed = (table.right + table.same) / np.where(table.n > 0, table.n, np.nan)
-        expected = (marginal @ marginal.T).toarray()
-        return np.asarray((observed - expected) / np.where(1 - expected > 1e-15, 1 - expected, np.nan))
+    sparse = csr_array((1.0 / said[which], (which, codes)), shape=(m, max(len(labels), 1)))
+    return np.asarray((sparse @ sparse.T).toarray())
