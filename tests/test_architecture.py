@@ -358,7 +358,7 @@ def test_rules_on_text_can_fail():
     assert leftover_faults(f"x = 1  # {mark}: later")
     assert not leftover_faults("todos = 1")
     assert text_faults("cache = '/" + "home/somebody/x'")
-    assert not text_faults("see https://example.org/home/page and docs/work/plan")
+    assert not text_faults("see https://example.org/home/page and docs/home/plan")
     assert name_faults(Path("theory/_utils.py"))
     assert name_faults(Path("fusion/common/order.py"))
     assert not name_faults(Path("estimators/_base.py"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 
@@ -60,15 +58,6 @@ def test_the_table_has_a_line_per_operator():
     lines = operator_table().splitlines()
     assert len(lines) == len(operator_names()) + 2
     assert len({line.count("|") for line in lines}) == 1
-
-
-def test_the_readme_holds_the_table(root):
-    text = (root / "README.md").read_text(encoding="utf-8")
-    found = re.search(r"<!-- operators -->\n(.*?)\n<!-- /?operators -->", text, re.S)
-    if "<!-- operators -->" not in text:
-        pytest.skip("README.md shows no operator table")
-    assert found, "the <!-- operators --> mark has no end"
-    assert found[1].strip() == operator_table()
 
 
 def test_rules_without_a_class_are_refused():
