@@ -122,11 +122,16 @@ class BaseRobustFusion(MetaEstimatorMixin, BaseComposition, metaclass=ABCMeta):
             specialists, fitted, X, y, splits, sample_weight=sample_weight, n_jobs=self.n_jobs, verbose=loud
         )
         self.calibrators_, folds = self._calibrate(folds, y, sample_weight)
-        panel, counts = self._collect(folds, len(y))
-        self._learn(panel, counts > 0, y, sample_weight)
+        panel, covered, absent = self._collect(folds, len(y))
+        self._learn(panel, covered, absent, y, sample_weight)
 
     def _learn(
-        self, panel: NDArray[np.float64], covered: NDArray[np.bool_], y: Any, sample_weight: Any
+        self,
+        panel: NDArray[np.float64],
+        covered: NDArray[np.bool_],
+        absent: NDArray[np.bool_],
+        y: Any,
+        sample_weight: Any,
     ) -> None:
         """Fit the fusion and weigh the evidence on the out-of-fold panel."""
         target = self._target(y)
@@ -135,7 +140,9 @@ class BaseRobustFusion(MetaEstimatorMixin, BaseComposition, metaclass=ABCMeta):
         rows = np.flatnonzero(covered)
         seen, truth = panel[rows], target[rows]
         weight = None if sample_weight is None else sample_weight[rows]
-        seen = np.where(self._faulty(seen)[:, :, None], np.nan, seen)
+        faulty = self._faulty(seen)
+        self._tell_faults(faulty & ~absent[rows])
+        seen = np.where(faulty[:, :, None], np.nan, seen)
         if self._fuser.is_learned:
             if len(rows) == 0 and self.cv == "none":
                 raise ValueError(
@@ -162,6 +169,16 @@ class BaseRobustFusion(MetaEstimatorMixin, BaseComposition, metaclass=ABCMeta):
         self.effective_number_ = evidence.effective_number
         self.prices_ = evidence.prices
         self.solo_scores_ = dict(zip(self._names, self._solo(seen, truth, weight), strict=True))
+
+    def _tell_faults(self, faults: NDArray[np.bool_]) -> None:
+        told = {n: int(c) for n, c in zip(self._names, faults.sum(axis=0), strict=True) if c}
+        if told:
+            warnings.warn(
+                f"invalid out-of-fold answers, left out of everything learned: "
+                f"{', '.join(f'{name!r} {count} of {len(faults)}' for name, count in told.items())}.",
+                FaultWarning,
+                stacklevel=5,
+            )
 
     def _fused(self, X: Any) -> NDArray[np.float64]:
         check_is_fitted(self)
@@ -263,18 +280,22 @@ class BaseRobustFusion(MetaEstimatorMixin, BaseComposition, metaclass=ABCMeta):
             values[here] = calibrator.transform(values[here])
         return Answers(values, answers.classes, answers.absent, answers.failure)
 
-    def _collect(self, folds: list[Any], n_samples: int) -> tuple[NDArray[np.float64], NDArray[Any]]:
+    def _collect(
+        self, folds: list[Any], n_samples: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
         """Put folds into one panel; repeated rows are averaged, rows never asked stay NaN."""
         panel = np.zeros((n_samples, len(folds), self._n_outputs))
+        absent = np.zeros(panel.shape[:2], dtype=bool)
         counts = np.zeros(n_samples, dtype=int)
         for i, own in enumerate(folds):
             for rows, answers in own:
                 panel[rows, i, :] += self._aligned(i, answers)
+                absent[rows, i] |= answers.absent
                 if i == 0:
                     counts[rows] += 1
         panel[counts == 0] = np.nan
         panel /= np.maximum(counts, 1)[:, None, None]
-        return panel, counts
+        return panel, counts > 0, absent
 
     def _labelled(self, panel: NDArray[np.float64]) -> Any:
         from xarray import DataArray

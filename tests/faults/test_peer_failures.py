@@ -194,10 +194,16 @@ def test_a_regressor_that_says_a_million():
         ("huge", Huge()),
     ]
     assert VotingRegressor(team).fit(X, y).score(X, y) < -1e6
+    told = "invalid out-of-fold answers, left out of everything learned: 'huge' 442 of 442"
     for fusion in ("median", "trimmed_mean", "geometric_median", "krum"):
-        assert RobustFusionRegressor(team, fusion=fusion).fit(X, y).score(X, y) > 0.3
+        with pytest.warns(FaultWarning, match=told):
+            fitted = RobustFusionRegressor(team, fusion=fusion).fit(X, y)
+        assert fitted.score(X, y) > 0.3
+        assert fitted.missing_rate_.tolist() == [0, 0, 0, 1]
+    with pytest.warns(FaultWarning, match=told):
+        mean = RobustFusionRegressor(team).fit(X, y)
     with pytest.raises(BudgetError, match="'huge'"):
-        RobustFusionRegressor(team).fit(X, y).predict(X)
+        mean.predict(X)
     trusting = RobustFusionRegressor(team, plausible=None).fit(X, y)
     assert trusting.score(X, y) < -1e6  # asked for, and so it is
 
