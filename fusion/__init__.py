@@ -23,7 +23,7 @@ _EXPORTS = {
     "Operator": "_operator",
     "PluralityVote": "late.votes",
     "Resilience": "_resilience",
-    "Row": "_registry",
+    "Row": "_row",
     "TrimmedMean": "late.order",
     "cap_weights": "_arguments",
     "decide": "late.votes",
@@ -51,8 +51,9 @@ __getattr__, __dir__ = attach(__name__, _EXPORTS)
 if TYPE_CHECKING:
     from fusion._arguments import cap_weights
     from fusion._operator import Operator
-    from fusion._registry import Row, get_operator, operator_names, operator_row, operator_table
+    from fusion._registry import get_operator, operator_names, operator_row, operator_table
     from fusion._resilience import Resilience
+    from fusion._row import Row
     from fusion.late.distance import Krum, MultiKrum, krum, multi_krum
     from fusion.late.geometric import GeometricMedian, geometric_median
     from fusion.late.order import Median, TrimmedMean, median, trimmed_mean

@@ -10,7 +10,7 @@ from theory._exceptions import PanelError
 
 if TYPE_CHECKING:
     from fusion._faults import Rule
-    from fusion._registry import Row
+    from fusion._row import Row
 
 
 @dataclass(eq=False)
