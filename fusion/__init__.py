@@ -40,6 +40,7 @@ _EXPORTS = {
     "operator_table": "_registry",
     "plurality_vote": "late.votes",
     "project_to_simplex": "late.votes",
+    "threads": "_threads",
     "trimmed_mean": "late.order",
     "vote_shares": "late.votes",
     "vote_weights": "late.votes",
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from fusion._operator import Operator
     from fusion._registry import get_operator, operator_names, operator_row, operator_table
     from fusion._resilience import Resilience
+    from fusion._threads import threads
     from fusion._row import Row
     from fusion.late.distance import Krum, MultiKrum, krum, multi_krum
     from fusion.late.geometric import GeometricMedian, geometric_median
