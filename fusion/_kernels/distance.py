@@ -12,7 +12,6 @@ LANES = 64
 KRUM_SCORES = "p3 i2 n f2 b1"
 SQUARE_DISTANCES = "p3 f3"
 CENTRED_GRAM = "p2 n f2"
-WEIGHTED_ROWS = "p3 w2 o2"
 
 
 def krum_scores(
@@ -133,40 +132,3 @@ def centred_gram(rows: NDArray[Any], pivot: int, gram: NDArray[np.float64]) -> N
     for i in range(n):
         for j in range(i):
             gram[i, j] = gram[j, i]
-
-
-def weighted_rows(panel: NDArray[Any], weights: NDArray[np.float64], out: NDArray[Any]) -> None:
-    """Add the rows times their weights in float64 and divide by the sum of these; rows of weight 0 are never read."""
-    n_samples, n, d = panel.shape
-    width = min(d, 2048)
-    total = np.empty(width, np.float64)
-    for s in range(n_samples):
-        shared = 0 if weights.shape[0] == 1 else s
-        scale = 0.0
-        for i in range(n):
-            scale += weights[shared, i]
-        if d <= width:
-            # Short rows: making a slice would take longer than adding it.
-            for o in range(d):
-                total[o] = 0.0
-            for i in range(n):
-                weight = weights[shared, i]
-                if weight != 0.0:
-                    for o in range(d):
-                        total[o] += weight * np.float64(panel[s, i, o])
-            for o in range(d):
-                out[s, o] = total[o] / scale
-            continue
-        for column in range(0, d, width):
-            size = min(width, d - column)
-            for o in range(size):
-                total[o] = 0.0
-            for i in range(n):
-                weight = weights[shared, i]
-                if weight != 0.0:
-                    source = panel[s, i, column : column + size]
-                    for o in range(size):
-                        total[o] += weight * np.float64(source[o])
-            target = out[s, column : column + size]
-            for o in range(size):
-                target[o] = total[o] / scale

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion._run import ordered_sum
-from fusion._threads import in_threads, n_threads, split
+from fusion._vectors import whole_vectors
 
 # Beyond this many specialists sorting each coordinate beats a network of comparators.
 _NETWORK = 128
@@ -80,30 +80,10 @@ def _tiled(
 
 
 def _straight(rows: NDArray[Any], low: int, high: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    from fusion._kernels.vectors import kept_mean_of, lanes_of
+    from fusion._kernels.vectors import kept_mean_of
 
-    n_samples, n, d = rows.shape
-    kernel = kept_mean_of(rows.dtype, n, low, high)
-    lanes = lanes_of(rows.dtype)
-    # Whole vectors are written: behind a row shorter than one there must be room.
-    out = np.empty(n_samples * d + lanes, dtype=rows.dtype)
-    flat = rows.reshape(-1)
-    marks = np.zeros(n_samples, dtype=np.uint8)
-    # Whole vectors are read, too: samples whose last row ends within one of the panel's end need a copy.
-    safe = n_samples
-    if d < lanes:
-        safe = max(0, n_samples - -(-((n - 1) * d + lanes) // (n * d)) + 1)
-        rest = np.zeros((n_samples - safe) * n * d + lanes, dtype=rows.dtype)
-        rest[: rest.size - lanes] = flat[safe * n * d :]
-        kernel(flat, out, marks[:safe], d, 0, d)
-        kernel(rest, out[safe * d :], marks[safe:], d, 0, d)
-    else:
-        runs = split(d, n_threads(rows.nbytes) if n_samples == 1 else 1, lanes)
-        found = [np.zeros(n_samples, dtype=np.uint8) for _ in runs]
-        in_threads(
-            lambda begin, end, own: kernel(flat, out, own, d, begin, end),
-            [(*run, own) for run, own in zip(runs, found, strict=True)],
-        )
-        for own in found:
-            marks |= own
-    return out[: n_samples * d].reshape(n_samples, d), marks.view(np.bool_)
+    d = rows.shape[2]
+    kernel = kept_mean_of(rows.dtype, rows.shape[1], low, high)
+    return whole_vectors(
+        rows, lambda first, panel, out, marks, begin, end: kernel(panel, out, marks, d, begin, end)
+    )

@@ -13,7 +13,13 @@ from fusion._arguments import Floats, check_choice
 from fusion._faults import Rule, Unclean
 from fusion._operator import Operator
 from fusion._run import run
-from fusion.late._distances import LANES_UP_TO, out_of_range, square_distances, unclean_distances
+from fusion.late._distances import (
+    LANES_UP_TO,
+    centred_gram,
+    out_of_range,
+    square_distances,
+    unclean_distances,
+)
 from theory._exceptions import FaultWarning, PanelError
 
 # Weiszfeld steps in lanes before Newton takes over; isotropic panels need about ten.
@@ -203,7 +209,7 @@ def _newton(
     square[:, np.arange(n), np.arange(n)] = 0.0
     length = np.sqrt(square)
     first = np.argmin((length * alpha[:, None, :]).sum(axis=2), axis=1)
-    gram = _gram(rows, first)
+    gram = centred_gram(rows, first, square)
     # One far liar hides the differences between honest sums; summed differences from one honest row show them:
     # |x_i - x_j| - |x_j - c| = (|x_i - c|^2 - 2 (x_i - c)(x_j - c)) / (|x_i - x_j| + |x_j - c|).
     own = np.einsum("sii->si", gram)
@@ -285,21 +291,3 @@ def _distances(gram: Floats, weights: Floats) -> tuple[Floats, Floats, Floats]:
     vgv = np.einsum("si,si->s", weights, gv)
     square = np.einsum("sii->si", gram) - 2.0 * gv + vgv[:, None]
     return np.sqrt(np.maximum(square, 1e-300)), gv, vgv
-
-
-def _gram(rows: NDArray[Any], pivot: NDArray[np.intp]) -> Floats:
-    n_samples, n, d = rows.shape
-    if n <= LANES_UP_TO[0] and d <= LANES_UP_TO[1]:
-        wide = rows.astype(np.float64)
-        wide -= wide[np.arange(n_samples), pivot][:, None]
-        products: Floats = np.einsum("sid,sjd->sij", wide, wide)
-        return products
-    from fusion._kernels.compiled import core
-    from fusion._kernels.distance import CENTRED_GRAM, centred_gram
-
-    gram = np.empty((n_samples, n, n))
-    for s in range(n_samples):
-        core(centred_gram, CENTRED_GRAM, rows.dtype, work=0, reassociate=True)(
-            rows[s], int(pivot[s]), gram[s]
-        )
-    return gram

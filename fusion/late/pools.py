@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fusion._arguments import Floats
 from fusion._faults import Rule, Unclean
 from fusion._operator import Operator
-from fusion._run import combine, is_differentiable, run
+from fusion._run import is_differentiable, run, weigh
 from theory._exceptions import PanelError
 from theory.panel import as_panel
 
@@ -298,9 +298,8 @@ def _mean_rule(name: str) -> Rule:
 
 def _mean_core(rows: NDArray[Any], f: int, alpha: Floats | None) -> tuple[NDArray[Any], Unclean]:
     weights = np.ones((1, rows.shape[1])) if alpha is None else alpha
-    fused = combine(rows, weights)
     # NaN and infinity survive a sum in which every weight differs from 0.
-    return fused, ~np.isfinite(fused).all(axis=1)
+    return weigh(rows, weights)
 
 
 def _mean_weights(rows: NDArray[Any], f: int, alpha: Floats | None) -> tuple[NDArray[Any], Unclean]:
