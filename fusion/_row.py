@@ -43,6 +43,10 @@ class Row:
         Whether outputs are fused one by one.
     takes_budget : bool
         Whether there is a parameter `n_byzantine`.
+    accepts_weights : bool
+        Whether specialists can be given different weights.
+    differentiable : bool
+        Whether tensors that require gradients get them.
     domain : str
         ``"real"``, ``"probabilities"`` or ``"scores"``.
     reference : str
@@ -66,6 +70,8 @@ class Row:
     returns_weights: bool = False
     coordinatewise: bool = False
     takes_budget: bool = False
+    accepts_weights: bool = True
+    differentiable: bool = True
     domain: str = "real"
     reference: str = ""
     peers: Mapping[str, str] = field(default_factory=dict)
