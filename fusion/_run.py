@@ -126,11 +126,18 @@ def weigh(table: NDArray[Any], weights: NDArray[np.float64]) -> tuple[NDArray[An
     n_samples, n, d = table.shape
     if table.dtype not in (np.float32, np.float64) or table.size < 4096:
         divisor = ordered_sum(weights, 1)
-        total = np.zeros((n_samples, d), dtype=np.result_type(table.dtype, np.float64))
+        wide = np.result_type(table.dtype, np.float64)
+        silent = weights == 0.0
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            for i in range(n):
-                weight = weights[:, i, None]
-                total += np.where(weight == 0.0, 0.0, weight * table[:, i])
+            if table.size < 4096:
+                parts = weights[:, :, None] * table
+                if silent.any():
+                    parts = np.where(silent[:, :, None], 0.0, parts)
+                total = ordered_sum(parts, 1)
+            else:
+                total = np.zeros((n_samples, d), dtype=wide)
+                for i in range(n):
+                    total += np.where(silent[:, i, None], 0.0, weights[:, i, None] * table[:, i])
             fused: NDArray[Any] = (total / divisor[:, None]).astype(table.dtype)
         return fused, ~np.isfinite(fused).all(axis=1)
     from fusion._kernels.weighing import weigh_rows_of
@@ -147,6 +154,11 @@ def weigh(table: NDArray[Any], weights: NDArray[np.float64]) -> tuple[NDArray[An
 
 def ordered_sum(values: NDArray[Any], axis: int) -> NDArray[Any]:
     """Add along an axis from first to last, as a compiled loop would: the same bits for any shape."""
+    if values.size <= 4096 and values.size and values.dtype.kind == "f":
+        last = (slice(None),) * axis + (-1,)
+        # Adding 0 turns -0 into 0, as starting from it does below.
+        sums: NDArray[Any] = np.add.accumulate(values, axis=axis)[last] + 0.0
+        return sums
     moved = np.moveaxis(values, axis, 0)
     total = np.zeros(moved.shape[1:], dtype=values.dtype)
     for part in moved:

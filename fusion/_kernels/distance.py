@@ -12,6 +12,7 @@ LANES = 64
 KRUM_SCORES = "p3 i2 n f2 b1"
 SQUARE_DISTANCES = "p3 f3"
 CENTRED_GRAM = "p2 n f2"
+LEAST_SCORES = "w2 n f2"
 
 
 def krum_scores(
@@ -132,3 +133,23 @@ def centred_gram(rows: NDArray[Any], pivot: int, gram: NDArray[np.float64]) -> N
     for i in range(n):
         for j in range(i):
             gram[i, j] = gram[j, i]
+
+
+def least_scores(scores: NDArray[np.float64], m: int, weights: NDArray[np.float64]) -> None:
+    """Give weight 1/m to the m least scores of every sample, the first ones on ties; `weights` starts at 0."""
+    n_samples, n = scores.shape
+    share = 1.0 / m
+    for s in range(n_samples):
+        if m == 1:
+            best = 0
+            for i in range(1, n):
+                best = i if scores[s, i] < scores[s, best] else best
+            weights[s, best] = 1.0
+            continue
+        for i in range(n):
+            better = 0
+            for j in range(i):
+                better += 1 if scores[s, j] <= scores[s, i] else 0
+            for j in range(i + 1, n):
+                better += 1 if scores[s, j] < scores[s, i] else 0
+            weights[s, i] = share if better < m else 0.0

@@ -52,6 +52,39 @@ def _tile(
     return signature, lambda *given: _emit(*given, *values)
 
 
+def _block(
+    typing: Any,
+    rows: Any,
+    stride: Any,
+    vectors: Any,
+    first: Any,
+    second: Any,
+    n: Any,
+    sums: Any,
+    size: Any,
+    lanes: Any,
+    diagonal: Any,
+) -> Any:
+    """Compare rows of vectors with one sample per lane; `sums` has shape (size * size * lanes,).
+
+    Squares are rounded before they are added, as NumPy does it for a few samples.
+    """
+    whole = types.int64
+    literals = (size, lanes, diagonal)
+    signature = types.int64(rows, *(whole,) * 5, sums, *literals)
+    values = tuple(item.literal_value for item in literals)
+
+    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+        nothing = ir.Constant(ir.IntType(64), 0)
+        panel, stride, vectors, first, second, n, sums = arguments[:7]
+        full = types.int64(rows, *(whole,) * 7, sums_type)
+        given = [panel, nothing, stride, vectors, first, second, nothing, n, sums]
+        return _emit(context, builder, full, given, values[0], values[1], 0, values[2], apart=True)
+
+    sums_type = sums
+    return signature, generate
+
+
 def _emit(
     context: Any,
     builder: Any,
@@ -61,7 +94,10 @@ def _emit(
     lanes: int,
     centred: int,
     diagonal: int,
+    *,
+    apart: bool = False,
 ) -> Any:
+    flags = [] if apart else ["contract"]
     source = context.make_array(signature.args[0])(context, builder, arguments[0]).data
     start, stride, vectors, first, second, pivot, n = arguments[1:8]
     target = context.make_array(signature.args[8])(context, builder, arguments[8]).data
@@ -99,13 +135,17 @@ def _emit(
                 if (i, j) in totals:
                     gap = None if centred else builder.fsub(left[i], right)
                     product = (
-                        builder.fmul(left[i], right, flags=["contract"])
+                        builder.fmul(left[i], right, flags=flags)
                         if gap is None
-                        else builder.fmul(gap, gap, flags=["contract"])
+                        else builder.fmul(gap, gap, flags=flags)
                     )
-                    total = builder.fadd(product, builder.load(totals[i, j]), flags=["contract"])
+                    total = builder.fadd(product, builder.load(totals[i, j]), flags=flags)
                     builder.store(total, totals[i, j])
     for (i, j), cell in totals.items():
+        if apart:
+            whole = builder.gep(target, [index((i * size + j) * lanes)])
+            builder.store(builder.load(cell), builder.bitcast(whole, vector.as_pointer()), align=align)
+            continue
         value = _lane_sum(builder, builder.load(cell), lanes)
         if align == 4:
             value = builder.fpext(value, ir.DoubleType())
@@ -127,6 +167,7 @@ def _lane_sum(builder: Any, value: Any, lanes: int) -> Any:
 
 
 tile: Any = intrinsic(prefer_literal=True)(_tile)
+pair_block: Any = intrinsic(prefer_literal=True)(_block)
 
 
 def pair_sums(
@@ -173,7 +214,7 @@ def pair_sums(
                     sums[s, i, j] += rest
 
 
-def _tile_size(n: int) -> int:
+def tile_size(n: int) -> int:
     """Choose how many rows to compare at a time: the fewest sums for n rows that fit into the registers."""
     allowed = (3, 4, 5) if vector_bytes() == 64 else (2, 3)
 
@@ -199,4 +240,4 @@ def _pair_sums_of(dtype: np.dtype[Any], size: int, centred: int) -> Callable[...
 
 def pair_sums_of(dtype: np.dtype[Any], n: int, *, centred: bool) -> Callable[..., None]:
     """Compile `pair_sums` for a dtype and about n rows, or load it from numba's cache."""
-    return _pair_sums_of(dtype, _tile_size(n), int(centred))
+    return _pair_sums_of(dtype, tile_size(n), int(centred))

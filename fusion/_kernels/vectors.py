@@ -51,11 +51,37 @@ def _step(
     """Average ranks low..high-1 of `lanes` neighbouring columns; return one bit per lane with a fault."""
     sizes = tuple(item.literal_value for item in (n, low, high, lanes))
     signature = types.int64(panel, types.int64, types.int64, out, types.int64, n, low, high, lanes)
-    return signature, lambda *given: _emit(*given, *sizes)
+    return signature, lambda *given: _emit(*given, *sizes, mean=True)
+
+
+def _sum_step(
+    typing: Any,
+    panel: Any,
+    start: Any,
+    stride: Any,
+    out: Any,
+    place: Any,
+    n: Any,
+    low: Any,
+    high: Any,
+    lanes: Any,
+) -> Any:
+    """Do the same without the division."""
+    sizes = tuple(item.literal_value for item in (n, low, high, lanes))
+    signature = types.int64(panel, types.int64, types.int64, out, types.int64, n, low, high, lanes)
+    return signature, lambda *given: _emit(*given, *sizes, mean=False)
 
 
 def _emit(
-    context: Any, builder: Any, signature: Any, arguments: Any, n: int, low: int, high: int, lanes: int
+    context: Any,
+    builder: Any,
+    signature: Any,
+    arguments: Any,
+    n: int,
+    low: int,
+    high: int,
+    lanes: int,
+    mean: bool,
 ) -> Any:
     source = context.make_array(signature.args[0])(context, builder, arguments[0]).data
     target = context.make_array(signature.args[3])(context, builder, arguments[3]).data
@@ -83,8 +109,9 @@ def _emit(
         # x * 0 is NaN for NaN and infinities, which comparators would hide.
         fault = builder.fadd(builder.fmul(value, zero, flags=["contract"]), fault, flags=["contract"])
         values.append(value)
-        later = builder.gep(source, [builder.add(offset, ahead)])
-        builder.call(fetch, [builder.bitcast(later, byte), word(0), word(3), word(1)])
+        if mean:
+            later = builder.gep(source, [builder.add(offset, ahead)])
+            builder.call(fetch, [builder.bitcast(later, byte), word(0), word(3), word(1)])
     for i, j in comparators(n, low, high).tolist():
         # LLVM turns the pair of selections into one vector minimum and one maximum.
         x, y = values[i], values[j]
@@ -93,8 +120,8 @@ def _emit(
     total = constant(wide, 0.0)
     for value in values[low:high]:
         total = builder.fadd(total, builder.fpext(value, wide) if single else value)
-    mean = builder.fdiv(total, constant(wide, float(high - low)))
-    result = builder.fptrunc(mean, vector) if single else mean
+    result = builder.fdiv(total, constant(wide, float(high - low))) if mean else total
+    result = builder.fptrunc(result, vector) if single else result
     if not single:
         # Finite numbers of float64 can overflow in the sum.
         fault = builder.fadd(builder.fmul(result, zero), fault)
@@ -104,6 +131,7 @@ def _emit(
 
 
 kept_mean_step: Any = intrinsic(prefer_literal=True)(_step)
+kept_sum_step: Any = intrinsic(prefer_literal=True)(_sum_step)
 
 
 def rows_in_place(

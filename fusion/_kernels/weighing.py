@@ -69,9 +69,11 @@ def _emit(context: Any, builder: Any, signature: Any, arguments: Any, abreast: i
     totals = [cgutils.alloca_once_value(builder, zero) for _ in range(abreast)]
     with cgutils.for_range(builder, n) as loop:
         weight = builder.load(builder.gep(weights, [builder.add(shared, loop.index)]), align=8)
-        with builder.if_then(builder.fcmp_unordered("!=", weight, ir.Constant(double, 0.0))):
-            every = splat(weight)
-            offset = builder.add(start, builder.mul(loop.index, stride))
+        silent = builder.fcmp_ordered("==", weight, ir.Constant(double, 0.0))
+        every = splat(weight)
+        offset = builder.add(start, builder.mul(loop.index, stride))
+
+        def row() -> None:
             for k, cell in enumerate(totals):
                 at = builder.add(offset, index(k * lanes))
                 pointer = builder.bitcast(builder.gep(source, [at]), vector.as_pointer())
@@ -80,7 +82,16 @@ def _emit(context: Any, builder: Any, signature: Any, arguments: Any, abreast: i
                 builder.call(fetch, [builder.bitcast(later, byte), word(0), word(3), word(1)])
                 value = builder.fpext(value, wide) if single else value
                 # Multiplied and added one after the other, as NumPy does it for small panels.
-                builder.store(builder.fadd(builder.load(cell), builder.fmul(every, value)), cell)
+                before = builder.load(cell)
+                total = builder.fadd(before, builder.fmul(every, value))
+                builder.store(builder.select(silent, before, total), cell)
+
+        if abreast == 1:
+            # Short rows: guessing wrong whether to skip one costs more than reading it.
+            row()
+        else:
+            with builder.if_then(builder.not_(silent)):
+                row()
     marks = index(0)
     scale = splat(divisor)
     nothing = ir.Constant(vector, [ir.Constant(scalar, 0.0)] * lanes)
@@ -115,7 +126,7 @@ def weigh_rows(
 ) -> None:
     """Weigh outputs begin..end-1 of every sample; marks samples whose result is not finite there.
 
-    Rows of weight 0 are never read. Reads and writes whole vectors, as `vectors.rows_in_place`.
+    Rows of weight 0 change nothing, whatever they hold. Reads and writes whole vectors, as `vectors.rows_in_place`.
     """
     step = abreast * lanes
     strips = (end - begin) // step

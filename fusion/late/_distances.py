@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fusion._arguments import Floats
 from fusion._run import ordered_sum
-from fusion._threads import in_threads, n_threads
+from fusion._threads import in_threads, n_threads, split
 
 # Up to these sizes many samples are handled side by side; beyond, each sample is large enough alone.
 LANES_UP_TO = (64, 256)
@@ -54,6 +54,10 @@ def krum_scores(rows: NDArray[Any], neighbors: int) -> tuple[Floats, NDArray[np.
 
         if rows.size < 4096:
             return _scores(square_distances(rows), neighbors), out_of_range(rows)
+        from fusion._kernels.compiled import worth_specialising
+
+        if n > 1 and n * d >= 8 and worth_specialising(("krum", rows.dtype, n, neighbors), rows.size):
+            return _scores_in_lanes(rows, neighbors)
         scores = np.empty((n_samples, n))
         marks = np.zeros(n_samples, dtype=np.uint8)
         pairs = comparators(n - 1, 0, neighbors)
@@ -62,6 +66,30 @@ def krum_scores(rows: NDArray[Any], neighbors: int) -> tuple[Floats, NDArray[np.
     square = square_distances(rows)
     unclean = unclean_distances(rows, square)
     return _scores(square, neighbors), unclean
+
+
+def _scores_in_lanes(rows: NDArray[Any], neighbors: int) -> tuple[Floats, NDArray[np.bool_]]:
+    from fusion._kernels.lanes import krum_of
+    from fusion._kernels.vectors import lanes_of
+
+    n_samples, n, d = rows.shape
+    kernel = krum_of(rows.dtype, n, neighbors)
+    lanes = lanes_of(np.dtype(np.float64))
+    scores = np.empty((n_samples, n))
+    marks = np.zeros(n_samples, dtype=np.uint8)
+    whole = n_samples - n_samples % lanes
+
+    def some(begin: int, end: int) -> None:
+        kernel(rows[begin:end].reshape(-1), d, scores[begin:end], marks[begin:end])
+
+    in_threads(some, split(whole, n_threads(rows.nbytes), lanes))
+    if whole < n_samples:
+        rest = np.zeros((lanes, n, d), dtype=rows.dtype)
+        rest[: n_samples - whole] = rows[whole:]
+        last, found = np.empty((lanes, n)), np.zeros(lanes, dtype=np.uint8)
+        kernel(rest.reshape(-1), d, last, found)
+        scores[whole:], marks[whole:] = last[: n_samples - whole], found[: n_samples - whole]
+    return scores, marks.view(np.bool_)
 
 
 def unclean_distances(rows: NDArray[Any], square: Floats) -> NDArray[np.bool_]:
@@ -101,6 +129,10 @@ def square_distances(rows: NDArray[Any]) -> Floats:
     if rows.dtype not in (np.float32, np.float64):
         rows = rows.astype(np.float64)
     if n <= LANES_UP_TO[0] and d <= LANES_UP_TO[1]:
+        if rows.size * n <= 16384:
+            with np.errstate(over="ignore", invalid="ignore"):
+                gap = rows[:, :, None].astype(np.float64) - rows[:, None]
+                return ordered_sum(gap * gap, 3)
         wide = rows.astype(np.float64, copy=False).transpose(2, 0, 1)
         square = np.zeros((n_samples, n, n))
         with np.errstate(over="ignore", invalid="ignore"):
