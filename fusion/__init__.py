@@ -13,13 +13,16 @@ except ImportError as error:
 check_siblings("fusion", __file__)
 
 _EXPORTS = {
+    "AdaptiveClipping": "late.preaggregation",
     "Aksel": "late.nearest",
     "ApprovalVote": "late.ballots",
     "BordaCount": "late.ballots",
+    "Bucketing": "late.preaggregation",
     "Bulyan": "late.bulyan",
     "Caf": "late.spectral",
     "CenteredClipping": "late.clipping",
     "Cge": "late.nearest",
+    "ClipNorms": "late.preaggregation",
     "Dnc": "late.spectral",
     "FLTrust": "late.trusted",
     "GeometricMedian": "late.geometric",
@@ -35,6 +38,7 @@ _EXPORTS = {
     "MinimumVarianceAveraging": "late.subsets",
     "Monna": "late.nearest",
     "MultiKrum": "late.distance",
+    "NearestNeighborMixing": "late.preaggregation",
     "Operator": "_operator",
     "Phocas": "late.order_means",
     "PluralityVote": "late.votes",
@@ -43,20 +47,25 @@ _EXPORTS = {
     "Smea": "late.subsets",
     "TrimmedMean": "late.order",
     "WinsorizedMean": "late.order_means",
+    "adaptive_clipping": "late.preaggregation",
     "aksel": "late.nearest",
     "approval_vote": "late.ballots",
     "borda_count": "late.ballots",
+    "bucketing": "late.preaggregation",
     "bulyan": "late.bulyan",
     "caf": "late.spectral",
     "cap_weights": "_arguments",
     "centered_clipping": "late.clipping",
     "certified_faults": "late.ballots",
     "cge": "late.nearest",
+    "clip_norms": "late.preaggregation",
+    "compose": "_compose",
     "decide": "late.votes",
     "dnc": "late.spectral",
     "fltrust": "late.trusted",
     "geometric_median": "late.geometric",
     "get_operator": "_registry",
+    "get_pre_aggregator": "_registry",
     "inverse_covariance_mean": "late.inverse_covariance",
     "krum": "late.distance",
     "linear_pool": "late.pools",
@@ -69,6 +78,7 @@ _EXPORTS = {
     "minimum_variance_averaging": "late.subsets",
     "monna": "late.nearest",
     "multi_krum": "late.distance",
+    "nearest_neighbor_mixing": "late.preaggregation",
     "operator_names": "_registry",
     "operator_row": "_registry",
     "operator_table": "_registry",
@@ -88,8 +98,15 @@ __getattr__, __dir__ = attach(__name__, _EXPORTS)
 
 if TYPE_CHECKING:
     from fusion._arguments import cap_weights
+    from fusion._compose import compose
     from fusion._operator import Operator
-    from fusion._registry import get_operator, operator_names, operator_row, operator_table
+    from fusion._registry import (
+        get_operator,
+        get_pre_aggregator,
+        operator_names,
+        operator_row,
+        operator_table,
+    )
     from fusion._resilience import Resilience
     from fusion._row import Row
     from fusion._threads import threads
@@ -110,6 +127,16 @@ if TYPE_CHECKING:
         winsorized_mean,
     )
     from fusion.late.pools import LinearPool, LogPool, Mean, linear_pool, log_pool, mean
+    from fusion.late.preaggregation import (
+        AdaptiveClipping,
+        Bucketing,
+        ClipNorms,
+        NearestNeighborMixing,
+        adaptive_clipping,
+        bucketing,
+        clip_norms,
+        nearest_neighbor_mixing,
+    )
     from fusion.late.spectral import Caf, Dnc, caf, dnc
     from fusion.late.subsets import (
         MinimumDiameterAveraging,

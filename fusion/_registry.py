@@ -5,22 +5,26 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from fusion._arguments import check_choice
+from fusion._chain_row import PRE_AGGREGATOR_ROWS
 from fusion._late_rows import LATE_ROWS
 from fusion._operator import Operator
 from fusion._row import Row
 from theory._exceptions import PanelError
 
-_ROWS = LATE_ROWS
+_ROWS = (*LATE_ROWS, *PRE_AGGREGATOR_ROWS)
 _BY_NAME = {row.name: row for row in _ROWS}
 
 
-def operator_names(stage: str | None = None) -> tuple[str, ...]:
+def operator_names(stage: str | None = None, *, kind: str = "rule") -> tuple[str, ...]:
     """Name the operators.
 
     Parameters
     ----------
     stage : str, optional
         Only those of one stage.
+    kind : {"rule", "pre-aggregator"}, default "rule"
+        What fuses, or what stands in front of it.
 
     Returns
     -------
@@ -31,8 +35,11 @@ def operator_names(stage: str | None = None) -> tuple[str, ...]:
     --------
     >>> "krum" in operator_names("late")
     True
+    >>> operator_names(kind="pre-aggregator")
+    ('nearest_neighbor_mixing', 'bucketing', 'clip_norms', 'adaptive_clipping')
     """
-    return tuple(row.name for row in _ROWS if stage is None or row.stage == stage)
+    check_choice("kind", kind, ("rule", "pre-aggregator"))
+    return tuple(row.name for row in _ROWS if row.kind == kind and stage in (None, row.stage))
 
 
 def operator_row(name: str) -> Row:
@@ -41,7 +48,7 @@ def operator_row(name: str) -> Row:
     Parameters
     ----------
     name : str
-        One of `operator_names`.
+        One of `operator_names`, of either kind.
 
     Returns
     -------
@@ -58,7 +65,7 @@ def operator_row(name: str) -> Row:
     0.75
     """
     if name not in _BY_NAME:
-        raise PanelError(f"there is no operator {name!r}. Use one of {', '.join(_BY_NAME)}.")
+        raise PanelError(f"there is no operator {name!r}. Use one of {', '.join(operator_names())}.")
     return _BY_NAME[name]
 
 
@@ -68,7 +75,8 @@ def get_operator(operator: str | Operator, **params: Any) -> Operator:
     Parameters
     ----------
     operator : str or Operator
-        One of `operator_names`, or an operator, which passes through (as a copy if there are `params`).
+        One of `operator_names`, a chain such as ``"nearest_neighbor_mixing >> trimmed_mean"``, or an operator,
+        which passes through (as a copy if there are `params`).
     **params : object
         Parameters to set.
 
@@ -90,13 +98,59 @@ def get_operator(operator: str | Operator, **params: Any) -> Operator:
         return copy.copy(operator).set_params(**params) if params else operator
     if not isinstance(operator, str):
         raise PanelError(
-            f"an operator is a name or a fusion.Operator; got {operator!r}. Names: {', '.join(_BY_NAME)}."
+            f"an operator is a name or a fusion.Operator; got {operator!r}. Names: {', '.join(operator_names())}."
         )
+    if ">>" in operator:
+        from fusion._compose import compose
+
+        return compose(*(part.strip() for part in operator.split(">>"))).set_params(**params)
+    if operator in _BY_NAME and _BY_NAME[operator].kind != "rule":
+        raise PanelError(f"{operator} fuses nothing by itself. Add a rule: {operator + ' >> median'!r}.")
     return operator_row(operator).operator().set_params(**params)
 
 
-def operator_table() -> str:
+def get_pre_aggregator(pre_aggregator: Any, **params: Any) -> Any:
+    """Give a pre-aggregator by its name.
+
+    Parameters
+    ----------
+    pre_aggregator : str or pre-aggregator
+        One of ``operator_names(kind="pre-aggregator")``, or a pre-aggregator, which passes through (as a
+        copy if there are `params`).
+    **params : object
+        Parameters to set.
+
+    Returns
+    -------
+    pre-aggregator
+
+    Raises
+    ------
+    PanelError
+        If the name or a parameter is unknown.
+
+    Examples
+    --------
+    >>> get_pre_aggregator("nearest_neighbor_mixing", n_byzantine=2)
+    NearestNeighborMixing(n_byzantine=2, scope='sample')
+    """
+    from fusion._compose import PreAggregator
+
+    if isinstance(pre_aggregator, PreAggregator):
+        return copy.copy(pre_aggregator).set_params(**params) if params else pre_aggregator
+    names = operator_names(kind="pre-aggregator")
+    if pre_aggregator not in names:
+        raise PanelError(f"there is no pre-aggregator {pre_aggregator!r}. Use one of {', '.join(names)}.")
+    return operator_row(pre_aggregator).operator().set_params(**params)
+
+
+def operator_table(kind: str = "rule") -> str:
     """Print the registry as a markdown table.
+
+    Parameters
+    ----------
+    kind : {"rule", "pre-aggregator"}, default "rule"
+        What fuses, or what stands in front of it.
 
     Returns
     -------
@@ -115,6 +169,6 @@ def operator_table() -> str:
     lines += [
         f"| `{row.name}` | {row.needs} | {row.breakdown} | {row.certificate} | "
         f"{'weights' if row.returns_weights else 'support'} | {', '.join(row.scopes)} | {row.cost} | {row.reference} |"
-        for row in _ROWS
+        for row in map(operator_row, operator_names(kind=kind))
     ]
     return "\n".join(lines)

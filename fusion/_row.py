@@ -55,6 +55,8 @@ class Row:
         The operator's name in other libraries.
     variants : tuple of mapping
         Parameter sets beside the default that tests run too.
+    kind : str
+        ``"rule"``: fuses; ``"pre-aggregator"``: turns a panel into another one.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Row:
     reference: str = ""
     peers: Mapping[str, str] = field(default_factory=dict)
     variants: tuple[Mapping[str, Any], ...] = ()
+    kind: str = "rule"
 
     @property
     def operator(self) -> type[Operator]:
