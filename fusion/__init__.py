@@ -43,6 +43,7 @@ _EXPORTS = {
     "Phocas": "late.order_means",
     "PluralityVote": "late.votes",
     "Resilience": "_resilience",
+    "Robustness": "_robustness",
     "Row": "_row",
     "Smea": "late.subsets",
     "TrimmedMean": "late.order",
@@ -85,6 +86,8 @@ _EXPORTS = {
     "phocas": "late.order_means",
     "plurality_vote": "late.votes",
     "project_to_simplex": "late.votes",
+    "resilience": "_robustness",
+    "robustness": "_robustness",
     "smea": "late.subsets",
     "threads": "_threads",
     "trimmed_mean": "late.order",
@@ -108,6 +111,7 @@ if TYPE_CHECKING:
         operator_table,
     )
     from fusion._resilience import Resilience
+    from fusion._robustness import Robustness, resilience, robustness
     from fusion._row import Row
     from fusion._threads import threads
     from fusion.late.ballots import ApprovalVote, BordaCount, approval_vote, borda_count, certified_faults

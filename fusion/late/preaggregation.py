@@ -7,11 +7,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fusion._arguments import Floats, check_choice, heaviest
 from fusion._compose import PreAggregator
 from fusion._mixed_panel import run_mixing
-from fusion._mixing import Mixing, View
-from theory._exceptions import PanelError
+from fusion._mixing import Mixing
+from fusion.late._mixers import adaptive, buckets, clipping, neighbors
 
 
 def nearest_neighbor_mixing(
@@ -69,7 +68,7 @@ def nearest_neighbor_mixing(
     >>> nearest_neighbor_mixing([[0.0], [1.0], [2.0], [90.0]], n_byzantine=1)[:, 0]
     array([ 1.,  1.,  1., 31.])
     """
-    stage = _neighbors(n_byzantine, scope)
+    stage = neighbors(n_byzantine, scope)
     return run_mixing(panel, (stage,), weights=weights, missing=missing, excess=excess)
 
 
@@ -128,7 +127,7 @@ def bucketing(
     >>> bucketing([[0.0], [1.0], [2.0], [3.0], [4.0]], size=5)
     array([[2.]])
     """
-    stage = _buckets(size, rng)
+    stage = buckets(size, rng)
     return run_mixing(panel, (stage,), weights=weights, missing=missing, excess=excess)
 
 
@@ -188,7 +187,7 @@ def clip_norms(
     array([[0.6, 0.8],
            [0.3, 0.4]])
     """
-    stage = _clipping(radius, center, scope)
+    stage = clipping(radius, center, scope)
     return run_mixing(panel, (stage,), weights=weights, missing=missing, excess=excess)
 
 
@@ -250,7 +249,7 @@ def adaptive_clipping(
     >>> adaptive_clipping([[1.0], [2.0], [3.0], [90.0]], n_byzantine=1)[:, 0]
     array([1., 2., 3., 3.])
     """
-    stage = _adaptive(n_byzantine, center, scope)
+    stage = adaptive(n_byzantine, center, scope)
     return run_mixing(panel, (stage,), weights=weights, missing=missing, excess=excess)
 
 
@@ -277,7 +276,7 @@ class NearestNeighborMixing(PreAggregator):
     scope: str = "sample"
 
     def _mixings(self) -> tuple[Mixing, ...]:
-        return (_neighbors(self.n_byzantine, self.scope),)
+        return (neighbors(self.n_byzantine, self.scope),)
 
 
 @dataclass(eq=False)
@@ -303,7 +302,7 @@ class Bucketing(PreAggregator):
     rng: int | np.random.Generator = 0
 
     def _mixings(self) -> tuple[Mixing, ...]:
-        return (_buckets(self.size, self.rng),)
+        return (buckets(self.size, self.rng),)
 
 
 @dataclass(eq=False)
@@ -332,7 +331,7 @@ class ClipNorms(PreAggregator):
     scope: str = "sample"
 
     def _mixings(self) -> tuple[Mixing, ...]:
-        return (_clipping(self.radius, self.center, self.scope),)
+        return (clipping(self.radius, self.center, self.scope),)
 
 
 @dataclass(eq=False)
@@ -361,156 +360,4 @@ class AdaptiveClipping(PreAggregator):
     scope: str = "sample"
 
     def _mixings(self) -> tuple[Mixing, ...]:
-        return (_adaptive(self.n_byzantine, self.center, self.scope),)
-
-
-def _neighbors(n_byzantine: Any, scope: str) -> Mixing:
-    check_choice("scope", scope, ("sample", "batch"))
-
-    def mix(view: View, f: int) -> tuple[Floats, Floats | None]:
-        assert view.square is not None
-        n, alpha = view.n, view.alpha
-        square = np.where(np.isnan(view.square), np.inf, view.square)
-        square[:, np.arange(n), np.arange(n)] = -1.0
-        if alpha is None:
-            return _nearest(square, n - f) / (n - f), None
-        kept = 1.0 - np.broadcast_to(heaviest(alpha, f), (view.n_samples,))[:, None, None]
-        order = np.argsort(square, axis=2, kind="stable")
-        mass = np.take_along_axis(np.broadcast_to(alpha[:, None], square.shape), order, axis=2)
-        reached = np.cumsum(mass, axis=2)
-        taken = np.clip(np.minimum(reached, kept) - (reached - mass), 0.0, None)
-        matrix = np.zeros(square.shape)
-        np.put_along_axis(matrix, order, taken / kept, axis=2)
-        return matrix, alpha
-
-    return Mixing(
-        "nearest_neighbor_mixing",
-        mix,
-        minimum=lambda f, needed: max(2 * f + 1, needed),
-        n_byzantine=n_byzantine,
-        scope=scope,
-    )
-
-
-def _nearest(square: Floats, count: int) -> Floats:
-    """Mark the `count` least distances of every row; of equal ones, the first."""
-    level = np.partition(square, count - 1, axis=2)[:, :, count - 1 : count]
-    below = square < level
-    equal = square == level
-    missing = count - below.sum(axis=2, keepdims=True)
-    chosen: Floats = (below | (equal & (np.cumsum(equal, axis=2) <= missing))).astype(np.float64)
-    return chosen
-
-
-def _buckets(size: Any, rng: Any) -> Mixing:
-    if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
-        raise PanelError(f"size must be a whole number >= 1; got {size!r}. Use 2.")
-    fixed = isinstance(rng, int | np.integer) and not isinstance(rng, bool) and rng >= 0
-    if not fixed and not isinstance(rng, np.random.Generator):
-        raise PanelError(
-            f"rng must be a numpy.random.Generator or a whole number >= 0; got {rng!r}. "
-            "Pass rng=numpy.random.default_rng(seed)."
-        )
-    width = int(size)
-    # One number per call: samples with absent specialists are mixed apart from the others.
-    drawn: list[int] = []
-
-    def mix(view: View, f: int) -> tuple[Floats, Floats | None]:
-        if not drawn:
-            drawn.append(int(rng) if fixed else int(rng.integers(2**63)))
-        order = np.random.default_rng(drawn[0]).permutation(view.n)
-        group = np.empty(view.n, dtype=np.intp)
-        group[order] = np.arange(view.n) // width
-        member = (group == np.arange(_groups(view.n, width))[:, None]).astype(np.float64)
-        alpha = view.alpha
-        if alpha is None:
-            matrix = member / member.sum(axis=1, keepdims=True)
-            return np.broadcast_to(matrix, (view.n_samples, *matrix.shape)), None
-        mass = member * alpha[:, None]
-        total = mass.sum(axis=2)
-        matrix = mass / total[:, :, None]
-        return np.broadcast_to(matrix, (view.n_samples, *matrix.shape[1:])), total
-
-    return Mixing(
-        "bucketing",
-        mix,
-        minimum=lambda f, needed: (needed - 1) * width + 1,
-        count=lambda n: _groups(n, width),
-        needs="nothing",
-    )
-
-
-def _groups(n: int, size: int) -> int:
-    return -(-n // size)
-
-
-def _clipping(radius: Any, center: Any, scope: str) -> Mixing:
-    check_choice("scope", scope, ("sample", "batch"))
-    if (
-        isinstance(radius, bool)
-        or not isinstance(radius, int | float | np.number)
-        or not 0.0 < radius < np.inf
-    ):
-        raise PanelError(f"radius must be a finite number > 0; got {radius!r}.")
-
-    def mix(view: View, f: int) -> tuple[Floats, Floats | None]:
-        return _clipped(view, float(radius) * view.unit), view.alpha
-
-    return Mixing(
-        "clip_norms",
-        mix,
-        minimum=lambda f, needed: needed,
-        center=_center(center),
-        needs="lengths",
-        radius=float(radius),
-        scope=scope,
-    )
-
-
-def _adaptive(n_byzantine: Any, center: Any, scope: str) -> Mixing:
-    check_choice("scope", scope, ("sample", "batch"))
-
-    def mix(view: View, f: int) -> tuple[Floats, Floats | None]:
-        assert view.lengths is not None
-        n, alpha = view.n, view.alpha
-        if alpha is None:
-            place = np.full((view.n_samples, 1), 2 * f * (n - f) // n)
-            longest = -np.sort(-view.lengths, axis=1)
-        else:
-            order = np.argsort(-view.lengths, axis=1, kind="stable")
-            longest = np.take_along_axis(view.lengths, order, axis=1)
-            trim = np.broadcast_to(heaviest(alpha, f), (view.n_samples,))[:, None]
-            reached = np.cumsum(
-                np.take_along_axis(np.broadcast_to(alpha, order.shape), order, axis=1), axis=1
-            )
-            place = (reached <= 2.0 * trim * (1.0 - trim) + 1e-12).sum(axis=1, keepdims=True)
-        return _clipped(view, np.take_along_axis(longest, place, axis=1)[:, 0]), alpha
-
-    return Mixing(
-        "adaptive_clipping",
-        mix,
-        minimum=lambda f, needed: max(2 * f + 1, needed),
-        n_byzantine=n_byzantine,
-        center=_center(center),
-        needs="lengths",
-        scope=scope,
-    )
-
-
-def _clipped(view: View, radius: Floats) -> Floats:
-    assert view.lengths is not None
-    matrix = np.zeros((view.n_samples, view.n, view.n))
-    long = view.lengths > radius[:, None]
-    share = np.where(long, radius[:, None] / np.where(long, view.lengths, 1.0), 1.0)
-    matrix[:, np.arange(view.n), np.arange(view.n)] = share
-    return matrix
-
-
-def _center(center: Any) -> Floats:
-    values = np.asarray(center)
-    if values.dtype.kind not in "iubf" or values.ndim > 1 or not values.size or not np.isfinite(values).all():
-        raise PanelError(
-            f"center must be one finite number, or one for each output; got {center!r}. Use 0.0 or "
-            "the median of earlier answers."
-        )
-    return values.astype(np.float64)
+        return (adaptive(self.n_byzantine, self.center, self.scope),)
