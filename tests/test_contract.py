@@ -18,7 +18,6 @@ from contract import (
 )
 
 import fusion
-from fusion.attacks import attack_names, get_attack
 from theory import PanelError
 
 
@@ -127,11 +126,15 @@ def test_permutation(name, params):
     panel = domain(name, rng.normal(size=(200, 11, 3)))
     order = rng.permutation(11)
     operator = build(name, params, 2)
-    shuffled = operator(panel[:, order])
-    np.testing.assert_allclose(shuffled, operator(panel), rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(
-        operator.support(panel[:, order]), operator.support(panel)[:, order], atol=1e-7
-    )
+    if name in ("bulyan", "minimum_diameter_averaging"):
+        # Picks by one neighbour, and subsets with the same widest pair, always tie: the order decides.
+        assert "can depend on the order of the" in ROWS[name].operator.__doc__ + ROWS[name].function.__doc__
+        return
+    expected, support = operator(panel), operator.support(panel)[:, order]
+    if "pivot" in operator.get_params():
+        operator.set_params(pivot=int(np.flatnonzero(order == 0)[0]))
+    np.testing.assert_allclose(operator(panel[:, order]), expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(operator.support(panel[:, order]), support, atol=1e-7)
 
 
 @every_case
@@ -159,84 +162,3 @@ def test_declared_equivariances(name, params):
             np.testing.assert_allclose(
                 operator(panel * factor), operator(panel) * factor, rtol=1e-7, err_msg=factor
             )
-
-
-def hostile(name, rng, n, f, d):
-    """Honest rows of several shapes with every attack, the liars in random places."""
-    for honest in (
-        rng.normal(size=(n - f, d)),
-        rng.normal(size=(n - f, d)) * np.array([1e-6, 1e6, 1, 1])[:d] + 50,
-        np.where(np.arange(n - f)[:, None] < f, 1.0, 0.0) * np.ones(d) + 1e-9 * rng.normal(size=(n - f, d)),
-        rng.standard_cauchy(size=(n - f, d)),
-        rng.integers(0, 2, size=(n - f, d)).astype(float),
-    ):
-        for attack in attack_names():
-            lies = get_attack(attack)(honest, f, rng=rng)
-            yield attack, honest, lies
-        far = honest.mean(axis=0) + rng.normal(size=d) * 10.0 ** rng.integers(-2, 31)
-        yield "far", honest, np.repeat(far[None], f, axis=0)
-        yield (
-            "apart",
-            honest,
-            honest.mean(axis=0) + 10.0 ** rng.integers(-1, 3, size=(f, 1)) * rng.normal(size=(f, d)),
-        )
-
-
-def violations(name, params, n, f, d, rng, rounds):
-    kappa = ROWS[name].resilience(n, f, **params).value
-    if not np.isfinite(kappa):
-        return 0, 0
-    operator = build(name, params, f)
-    panels_, honest_, labels = [], [], []
-    for _ in range(rounds):
-        for attack, honest, lies in hostile(name, rng, n, f, d):
-            place = rng.permutation(n)
-            panels_.append(np.concatenate([honest, lies])[place])
-            honest_.append(honest)
-            labels.append(attack)
-    fused, honest = operator(np.stack(panels_)), np.stack(honest_)
-    assert np.isfinite(fused).all()
-    centre = honest.mean(axis=1)
-    variance = ((honest - centre[:, None]) ** 2).sum(axis=(1, 2)) / honest.shape[1]
-    error = ((fused - centre) ** 2).sum(axis=1)
-    # The residual of the geometric median, and rounding of the answers themselves.
-    slack = 1e-9 * variance + 1e-24 * np.abs(honest).max(axis=(1, 2)) ** 2
-    bad = error > kappa * variance * (1 + 1e-6) + slack
-    assert not bad.any(), [(labels[i], n, f, error[i] / variance[i], kappa) for i in np.flatnonzero(bad)][:5]
-    return len(panels_), int(bad.sum())
-
-
-@every_case
-def test_error_stays_within_the_certified_radius(name, params):
-    rng = np.random.default_rng(8)
-    if not np.isfinite(ROWS[name].resilience(11, 2, **params).value):
-        assert ROWS[name].certificate == "none"
-        return
-    cases = 0
-    for n in (3, 4, 5, 8, 11, 20):
-        for f in range(1, (n - 1) // 2 + 1):
-            if ROWS[name].minimum(f, **params) <= n:
-                for d in (1, 2, 4):
-                    cases += violations(name, params, n, f, d, rng, rounds=2)[0]
-    assert cases >= 5_000
-
-
-@pytest.mark.parametrize(
-    ("name", "panel", "f"),
-    [
-        ("trimmed_mean", [1.0] * 2 + [0.0] * 6 + [1e9] * 2, 2),
-        ("median", [1.0] * 4 + [0.0] * 4 + [1e9] * 2, 2),
-    ],
-)
-def test_exact_certificates_are_attained(name, panel, f):
-    """f honest rows at 1 and t at 0 (median: m at 1), the liars beyond: the bound holds with equality."""
-    values = np.array(panel)[:, None]
-    honest = values[:-f]
-    # The top mean of the kept values is reached with the honest rows split where the proof splits them.
-    best = 0.0
-    for split in range(1, len(honest)):
-        honest = np.where(np.arange(len(honest)) < split, 1.0, 0.0)[:, None]
-        rows = np.concatenate([honest, np.full((f, 1), 1e9)])
-        fused = build(name, f=f)(rows)
-        best = max(best, float((fused[0] - honest.mean()) ** 2 / honest.var()))
-    assert best == pytest.approx(ROWS[name].resilience(10, f).value, rel=1e-9)

@@ -29,6 +29,8 @@ def test_batch_equals_loop_bit_for_bit(name, params):
     for shape in ((257, 9, 3), (70, 7, 33), (3, 9, 2000), (40, 9, 1), (3, 70, 4)):
         if shape[2] * dict(params).get("floor", 0) >= 1:
             continue  # so many outputs leave no room for this floor
+        if name == "smea" and shape[1] > 25:
+            continue  # a search over subsets
         panel = domain(name, rng.normal(size=shape))
         operator = nine(name, params)
         whole = operator(panel)

@@ -50,9 +50,9 @@ def test_abstention(name, params):
     panel = domain(name, np.random.default_rng(10).normal(size=(30, 9, 3)))
     operator = nine(name, params)
     silent = panel.copy()
-    silent[4, [0, 7]] = np.nan
+    silent[4, [3, 7]] = np.nan
     fused = operator(silent, missing="abstain")
-    np.testing.assert_array_equal(fused[4], operator(np.delete(panel[4], [0, 7], axis=0)))
+    np.testing.assert_array_equal(fused[4], operator(np.delete(panel[4], [3, 7], axis=0)))
     np.testing.assert_array_equal(np.delete(fused, 4, axis=0), np.delete(operator(panel), 4, axis=0))
     silent[6] = np.nan
     with pytest.raises(BudgetError, match="no specialist answered in sample 6"):
@@ -103,7 +103,7 @@ def test_bad_budgets_say_the_way_out(name, params):
         build(name, params, 2)(broken)
     with pytest.raises(
         (BudgetError, PanelError),
-        match=r"heaviest specialists hold 0\.\d+ of the weight|has no weighted form",
+        match=r"heaviest specialists hold [01]\.\d+ of the weight|has no weighted form",
     ):
         build(name, params, 2)(ok, weights=[100, 100] + [1] * (least - 2))
 

@@ -158,7 +158,8 @@ def log_pool_with_gradient(panel: Any, pool: LogPool, *, weights: Any, missing: 
     wide = panel.double()
     logs = wide if pool.from_logits else torch.log((1.0 - panel.shape[-1] * pool.floor) * wide + pool.floor)
     if pool.rule is not None:
-        logs = logs - logs.mean(dim=-1, keepdim=True)
+        centre = logs.mean(dim=-1, keepdim=True)
+        logs = logs - torch.where(torch.isfinite(centre), centre, torch.zeros_like(centre))
     pooled = fuse_with_gradient(logs, pool._rule(), weights=weights, missing=missing, excess=excess)
     return torch.softmax(pool.sharpness * pooled, dim=-1).to(panel.dtype)
 

@@ -127,6 +127,8 @@ def nearest_shares(
     near = mass * (apart < (reach - slack)[:, None])
     tied = mass * (np.abs(apart - reach[:, None]) <= slack[:, None])
     inside, beside = ordered_sum(near, 1), ordered_sum(tied, 1)
-    rest = np.maximum(left - inside, 0.0) / beside
-    shares: NDArray[Any] = (near + tied * rest[:, None]) / (inside + rest * beside)[:, None]
+    # Only values that are no numbers have no ties; their samples are looked at again.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rest = np.maximum(left - inside, 0.0) / beside
+        shares: NDArray[Any] = (near + tied * rest[:, None]) / (inside + rest * beside)[:, None]
     return shares

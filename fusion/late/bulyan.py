@@ -63,7 +63,9 @@ def bulyan(
     Notes
     -----
     NaN is never averaged; a row whose squared norm overflows float64 is picked last. Ties: the first
-    specialist among the picks; values equally far from the median share a place. There is no certificate here.
+    specialist among the picks; values equally far from the median share a place. Two specialists who are each
+    other's nearest tie wherever one neighbour counts, so that the answer can depend on the order of the
+    specialists. There is no certificate here.
 
     References
     ----------

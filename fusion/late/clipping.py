@@ -161,10 +161,10 @@ def _clipping_rule(radius: float | None, center: Any, n_iter: int) -> Rule:
 
     def share(rows: NDArray[Any], f: int, alpha: Floats | None) -> tuple[NDArray[Any], Unclean]:
         _, weights, own = walk(rows, alpha)
-        shares = np.broadcast_to(weights[:, :, None], rows.shape)
+        shares: Floats = np.broadcast_to(weights[:, :, None], rows.shape).copy()
         if around_median:
             # What the centre weighs is the weight of those whose median it is.
-            shares = shares + own[:, None, None] * _median_share(rows, 0, alpha)[0]
+            shares += own[:, None, None] * _median_share(rows, 0, alpha)[0]
         return shares, unclean(rows)
 
     return Rule(

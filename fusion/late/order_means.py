@@ -120,8 +120,8 @@ def mean_around_median(
 
     Examples
     --------
-    >>> mean_around_median([[1.0], [2.0], [3.0], [5.0], [1e6]], n_byzantine=2)
-    array([2.])
+    >>> mean_around_median([[1.5], [2.0], [3.0], [5.0], [1e6]], n_byzantine=2).round(3)
+    array([2.167])
     >>> mean_around_median([[2.0], [5.0], [8.0]], n_byzantine=1)
     array([5.])
     """
@@ -214,8 +214,8 @@ class MeanAroundMedian(Operator):
 
     Examples
     --------
-    >>> MeanAroundMedian(2)([[1.0], [2.0], [3.0], [5.0], [1e6]])
-    array([2.])
+    >>> MeanAroundMedian(2)([[1.5], [2.0], [3.0], [5.0], [1e6]]).round(3)
+    array([2.167])
     """
 
     name: ClassVar[str] = "mean_around_median"

@@ -282,7 +282,9 @@ class LogPool(Operator):
                 logs = np.log((1.0 - values.shape[-1] * self.floor) * logs + self.floor)
         if self.rule is not None:
             with np.errstate(invalid="ignore"):
-                logs = logs - ordered_sum(logs, logs.ndim - 1)[..., None] / logs.shape[-1]
+                centre = ordered_sum(logs, logs.ndim - 1)[..., None] / logs.shape[-1]
+            # A row with holes keeps them, so that the fault policy sees it as it came.
+            logs = logs - np.where(np.isfinite(centre), centre, 0.0)
         return logs
 
     def _check(self, values: NDArray[Any], names: tuple[str, ...], *, partly: bool, tolerance: float) -> None:

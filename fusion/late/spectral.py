@@ -71,8 +71,8 @@ def caf(
 
     Examples
     --------
-    >>> caf([[1.0, 2.0], [1.5, 2.0], [2.0, 2.0], [90.0, -90.0]], n_byzantine=1)
-    array([1.5, 2. ])
+    >>> caf([[1.0, 2.0], [1.5, 2.0], [2.0, 2.0], [90.0, -90.0]], n_byzantine=1).round(3)
+    array([1.501, 2.   ])
     """
     rule = _caf_rule(n_byzantine, scope)
     return run(panel, rule, "fused", weights=weights, missing=missing, excess=excess)
@@ -162,7 +162,7 @@ class Caf(Operator):
     Examples
     --------
     >>> Caf(1).weights([[1.0, 2.0], [2.0, 2.0], [90.0, -90.0]]).round(3)
-    array([0.5, 0.5, 0. ])
+    array([0.497, 0.503, 0.   ])
     """
 
     name: ClassVar[str] = "caf"

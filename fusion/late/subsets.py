@@ -57,8 +57,9 @@ def minimum_diameter_averaging(
 
     Notes
     -----
-    NaN is never averaged. Ties: the subset that comes first in lexicographic order. The search is exact: the
-    least diameter whose conflict graph has a vertex cover of n_byzantine. With t = n - 2f and N = n - f the
+    NaN is never averaged. Ties: the subset that comes first in lexicographic order. Subsets with the same widest
+    pair do tie, so that the answer can depend on the order of the specialists. The search is exact: the least
+    diameter whose conflict graph has a vertex cover of n_byzantine. With t = n - 2f and N = n - f the
     squared error against the mean of any N honest specialists is at most (sqrt(2f^2/N) + sqrt(f/t))^2 times
     their variance.
 
@@ -69,8 +70,8 @@ def minimum_diameter_averaging(
 
     Examples
     --------
-    >>> minimum_diameter_averaging([[1.0, 2.0], [1.5, 2.0], [2.5, 2.0], [90.0, -90.0]], n_byzantine=2)
-    array([1.25, 2.  ])
+    >>> minimum_diameter_averaging([[1.0, 2.0], [1.5, 2.0], [3.5, 2.0], [90.0, -90.0]], n_byzantine=1)
+    array([2., 2.])
     """
     rule = _subset_rule("minimum_diameter_averaging", n_byzantine, scope, None)
     return run(panel, rule, "fused", weights=weights, missing=missing, excess=excess)

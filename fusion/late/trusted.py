@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from fusion._arguments import Floats
 from fusion._faults import Rule, Unclean
 from fusion._operator import Operator
-from fusion._run import ordered_sum, run
+from fusion._run import is_differentiable, ordered_sum, run
 from fusion.late._choices import lengths, not_finite
 from fusion.late._coordinates import blocks, widened
 from theory._exceptions import BudgetError, FaultWarning, PanelError
+from theory.panel import as_panel
 
 
 def fltrust(
@@ -96,7 +97,9 @@ class FLTrust(Operator):
         return _fltrust_rule(self.pivot, "raise")
 
     def _run(self, panel: Any, what: Any, weights: Any, missing: str, excess: str) -> Any:
-        rule = _fltrust_rule(self.pivot, excess)
+        values, _ = as_panel(panel.detach() if is_differentiable(panel) else panel)
+        # An empty panel is asked about one sample of zeros, which point nowhere.
+        rule = _fltrust_rule(self.pivot, excess if values.size else "nothing")
         return run(panel, rule, what, weights=weights, missing=missing, excess=excess)
 
 
@@ -119,9 +122,10 @@ def _fltrust_rule(pivot: Any, excess: str) -> Rule:
         void = ~unclean & ~(total > 0.0)
         if void.any():
             says = f"fltrust: nobody points the way of the trusted specialist in {int(void.sum())} samples"
-            if excess != "nan":
+            if excess == "raise":
                 raise BudgetError(f"{says}. Choose another pivot, or use excess='nan'.")
-            warnings.warn(f"{says}; they are NaN.", FaultWarning, stacklevel=8)
+            if excess == "nan":
+                warnings.warn(f"{says}; they are NaN.", FaultWarning, stacklevel=8)
         with np.errstate(invalid="ignore", divide="ignore"):
             return shares / total[:, None], long, unclean
 
@@ -143,7 +147,7 @@ def _fltrust_rule(pivot: Any, excess: str) -> Rule:
 
     def share(rows: NDArray[Any], f: int, alpha: Floats | None) -> tuple[NDArray[Any], Unclean]:
         shares, _, unclean = trust(rows, alpha)
-        return np.broadcast_to(shares[:, :, None], rows.shape), unclean
+        return np.broadcast_to(shares[:, :, None], rows.shape).copy(), unclean
 
     return Rule(
         name="fltrust",
