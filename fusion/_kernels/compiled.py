@@ -97,6 +97,8 @@ def _compile(
 ) -> Callable[..., None]:
     from numba import njit, types
 
+    from fusion._kernels import steps  # noqa: F401  what plain functions inside kernels are compiled to
+
     scalar = types.float32 if dtype == np.float32 else types.float64
     # Read-only panels would otherwise be a type of their own, and a second compilation.
     kinds = {

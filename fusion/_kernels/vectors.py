@@ -51,7 +51,7 @@ def _step(
     """Average ranks low..high-1 of `lanes` neighbouring columns; return one bit per lane with a fault."""
     sizes = tuple(item.literal_value for item in (n, low, high, lanes))
     signature = types.int64(panel, types.int64, types.int64, out, types.int64, n, low, high, lanes)
-    return signature, lambda *given: _emit(*given, *sizes, mean=True)
+    return signature, lambda *given: _emit(*given, True, *sizes)
 
 
 def _sum_step(
@@ -69,7 +69,7 @@ def _sum_step(
     """Do the same without the division."""
     sizes = tuple(item.literal_value for item in (n, low, high, lanes))
     signature = types.int64(panel, types.int64, types.int64, out, types.int64, n, low, high, lanes)
-    return signature, lambda *given: _emit(*given, *sizes, mean=False)
+    return signature, lambda *given: _emit(*given, False, *sizes)
 
 
 def _emit(
@@ -77,11 +77,11 @@ def _emit(
     builder: Any,
     signature: Any,
     arguments: Any,
+    mean: bool,
     n: int,
     low: int,
     high: int,
     lanes: int,
-    mean: bool,
 ) -> Any:
     source = context.make_array(signature.args[0])(context, builder, arguments[0]).data
     target = context.make_array(signature.args[3])(context, builder, arguments[3]).data
