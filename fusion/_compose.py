@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fusion._arguments import Floats, read_budget
 from fusion._faults import Rule, Unclean
-from fusion._mixing import Mixing, apply_mixing, mix_rows
+from fusion._mixing import Mixing, apply_mixing, in_range, mix_rows
 from fusion._operator import Operator, Parameters
 from fusion._run import combine, is_differentiable, run
 from theory._exceptions import PanelError
@@ -421,7 +421,13 @@ def chain_rule(name: str, stages: tuple[Mixing, ...], rule: Rule) -> Rule:
     def weigh_block(rows: NDArray[Any], f: int, alpha: Floats | None) -> NDArray[Any]:
         matrix, beta, seen = mixed(rows, f, alpha)
         assert rule.weigh is not None
-        weights, _ = rule.weigh(np.ascontiguousarray(seen()), f + last, beta)
+        ours = np.ascontiguousarray(seen())
+        weights, marks = rule.weigh(ours, f + last, beta)
+        bad = np.flatnonzero(np.zeros(0) if marks is None or not rule.euclidean else marks)
+        if bad.size:
+            # What a rule on distances cannot square, it is given at another scale.
+            part = beta if beta is None or len(beta) == 1 else beta[bad]
+            weights[bad] = rule.weigh(in_range(ours[bad]), f + last, part)[0]
         found: NDArray[Any] = np.matmul(weights[:, None], matrix)[:, 0]
         return found
 

@@ -224,7 +224,8 @@ def run_through(
     stages = tuple(mixing for part in pre for mixing in part._mixings())
     options = {"weights": weights, "missing": missing, "excess": excess}
     mixed = run_mixing(panel, stages, **options)
-    absent = {"missing": "abstain" if missing == "abstain" else "fault", "excess": excess}
+    # Faults were charged in front; only a rule with a budget of its own has to count them again.
+    missing = "fault" if missing != "abstain" and rule._rule().takes_budget else "abstain"
     matrices = None
     if weights is not None or what != "fused":
         matrices = mixing_matrices(panel, stages, **options)
@@ -235,9 +236,9 @@ def run_through(
         assert matrices is not None
         trust = None if alpha is None else _carried(stages, matrices, alpha, values.shape[:-2])
     if what == "fused":
-        return rule._run(mixed, "fused", trust, absent["missing"], absent["excess"])
+        return rule._run(mixed, "fused", trust, missing, excess)
     values, wrap = as_panel(mixed.detach() if is_differentiable(mixed) else mixed)
-    found = rule._run(values, what, trust, absent["missing"], absent["excess"])
+    found = rule._run(values, what, trust, missing, excess)
     assert matrices is not None
     mapped = np.matmul(np.asarray(found)[..., None, :], matrices)[..., 0, :]
     _, outer = as_panel(panel.detach() if is_differentiable(panel) else panel)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion._arguments import Floats
-from fusion.late._distances import centred_gram, out_of_range, square_distances
+from fusion.late._distances import centred_gram, square_distances, unclean_distances
 
 # Relative to the squared length of a row; below it a row lies in the span of those before it.
 _DEPENDENT = 1e-13
@@ -29,7 +29,7 @@ class View:
     alpha : ndarray of float64, shape (1 or sample, row), or None
         Weights that sum to 1; None if all are equal.
     unit : ndarray of float64, shape (sample,)
-        What a length of 1 has become.
+        What a length of 1 is in `lengths`.
     square : ndarray of float64, shape (sample, row, row), or None
         Squared distances, where asked for.
     lengths : ndarray of float64, shape (sample, row), or None
@@ -115,31 +115,35 @@ def mix_rows(
     alpha : ndarray of float64 or None
         Weights of the mixed rows.
     seen : callable
-        Gives the mixed rows up to a shift, a rotation and a power of two, shape (sample, new row,
-        coordinate): as good as they are to any rule on distances, and with hardly more coordinates than
-        specialists where the outputs are many.
+        Gives the mixed rows up to a shift and a rotation, shape (sample, new row, coordinate): as good as
+        they are to any rule on distances, and with hardly more coordinates than specialists where the
+        outputs are many.
     """
-    view, middle, unit = in_range(rows, center)
-    n = rows.shape[1]
-    small = rows.shape[2] <= 4 * n or rows.shape[1] * rows.shape[2] <= 8192
+    n, d = rows.shape[1:]
+    middle = None if center is None else np.broadcast_to(center, (len(rows), d))
     total: Floats | None = None
-    points, about = view, middle
+    # Distances of many outputs are taken once; what is behind works on the coordinates found from them.
+    small = d <= 4 * n or n * d <= 8192
+    points: tuple[NDArray[Any], Floats | None] = (rows, middle)
+
+    def now(where: tuple[NDArray[Any], Floats | None]) -> NDArray[Any]:
+        return where[0] if total is None else _apply(total, *where)
+
     for stage, f in zip(stages, budgets, strict=True):
-        wants = stage.needs == "distances"
-        if total is not None and not small and points is view:
-            points, about = embed(view, middle)
-        now = points if total is None else _apply(total, points, about)
-        square = square_distances(np.ascontiguousarray(now)) if wants else None
-        lengths = _lengths(now, about) if about is not None and stage.needs == "lengths" else None
-        seen_now = View(len(rows), now.shape[1], alpha, unit, square, lengths)
-        matrix, alpha = stage.mix(seen_now, f)
+        if total is not None and not small and points[0] is rows and stage.needs != "nothing":
+            points = embed(rows, middle)
+        square = safe_distances(now(points)) if stage.needs == "distances" else None
+        lengths, unit = None, np.ones(len(rows))
+        if stage.needs == "lengths":
+            at = points[1]
+            assert at is not None
+            lengths, unit = _lengths(now(points), at)
+        size = n if total is None else total.shape[1]
+        matrix, alpha = stage.mix(View(len(rows), size, alpha, unit, square, lengths), f)
         total = matrix if total is None else np.matmul(matrix, total)
 
     def seen() -> NDArray[Any]:
-        where, middle_there = points, about
-        if not small and where is view:
-            where, middle_there = embed(view, middle)
-        return where if total is None else _apply(total, where, middle_there)
+        return now(points if small or points[0] is not rows else embed(rows, middle))
 
     return np.broadcast_to(np.eye(n), (len(rows), n, n)) if total is None else total, alpha, seen
 
@@ -166,61 +170,65 @@ def _apply(matrix: Floats, rows: NDArray[Any], center: Floats | None) -> Floats:
     return mixed
 
 
-def _lengths(rows: NDArray[Any], center: Floats) -> Floats:
+def _lengths(rows: NDArray[Any], center: Floats) -> tuple[Floats, Floats]:
+    """Give the distances from the centre, and the unit they are in."""
     square = np.zeros(rows.shape[:2])
     step = max(1, _BLOCK // (rows.shape[0] * rows.shape[1]))
-    for start in range(0, rows.shape[2], step):
-        part = slice(start, start + step)
-        gap = rows[:, :, part] - center[:, None, part]
-        # One row after the other: the same bits, however many samples stand beside it.
-        square += np.square(gap, out=gap).reshape(-1, gap.shape[2]).sum(axis=1).reshape(square.shape)
-    return np.sqrt(square)
+    with np.errstate(invalid="ignore", over="ignore"):
+        for start in range(0, rows.shape[2], step):
+            part = slice(start, start + step)
+            gap = rows[:, :, part] - center[:, None, part]
+            # One row after the other: the same bits, however many samples stand beside it.
+            square += np.square(gap, out=gap).reshape(-1, gap.shape[2]).sum(axis=1).reshape(square.shape)
+    lengths, unit = np.sqrt(square), np.ones(len(rows))
+    odd = ~((square < 1e300) & (square > 1e-240))
+    where = np.nonzero(square == 0.0)
+    if where[0].size:
+        odd[where] = (rows[where] != center[where[0]]).any(axis=1)
+    for s in np.flatnonzero(odd.any(axis=1)):
+        # Squares that overflow or vanish: measured in units of the largest number of each row.
+        unit[s] = 2.0 ** -(3 + rows.shape[2].bit_length())
+        with np.errstate(invalid="ignore", over="ignore"):
+            gap = rows[s].astype(np.float64) * unit[s] - center[s] * unit[s]
+            peak = np.abs(gap).max(axis=1, keepdims=True)
+            peak = np.where(peak > 0.0, peak, 1.0)
+            lengths[s] = np.sqrt(np.square(gap / peak).sum(axis=1)) * peak[:, 0]
+    return lengths, unit
 
 
-def in_range(rows: NDArray[Any], center: Floats | None) -> tuple[NDArray[Any], Floats | None, Floats]:
-    """Shift and scale samples whose squares would overflow or vanish; clamp what stays too far.
+def safe_distances(rows: NDArray[Any]) -> Floats:
+    """Give squared distances, each sample's in a unit of its own where squares overflow or vanish."""
+    rows = np.ascontiguousarray(rows)
+    with np.errstate(invalid="ignore", over="ignore"):
+        square = square_distances(rows)
+        bad = np.flatnonzero(unclean_distances(rows, square))
+        if bad.size and rows.dtype != np.float32:
+            square[bad] = square_distances(in_range(rows[bad]))
+    return square
+
+
+def in_range(rows: NDArray[Any]) -> Floats:
+    """Shift and scale samples so that their squares neither overflow nor vanish; clamp what stays too far.
 
     Parameters
     ----------
     rows : ndarray, shape (sample, specialist, output)
         The panel.
-    center : ndarray of float64, shape (output,), or None
-        Moves with it.
 
     Returns
     -------
-    rows : ndarray, shape (sample, specialist, output)
-        The panel itself where nothing had to be done, else a copy.
-    center : ndarray of float64, shape (sample, output), or None
-        Its centre.
-    unit : ndarray of float64, shape (sample,)
-        What a length of 1 has become.
+    ndarray of float64, shape (sample, specialist, output)
+        Zero for samples that are not finite.
     """
-    middle = None if center is None else np.broadcast_to(center, (len(rows), rows.shape[2]))
-    unit = np.ones(len(rows))
-    if rows.dtype == np.float32:
-        return rows, middle, unit
-    extreme = np.flatnonzero(out_of_range(rows))
-    if not extreme.size:
-        return rows, middle, unit
-    rows = rows.astype(np.float64)
-    middle = None if middle is None else middle.copy()
-    for s in extreme:
-        if not np.isfinite(rows[s]).all():
-            rows[s] = 0.0
-            continue
-        block = rows[s] * 0.25
-        pivot = np.median(block, axis=0)
-        block = block - pivot
+    found = np.zeros(rows.shape)
+    for s in np.flatnonzero(np.isfinite(rows).all(axis=(1, 2))):
+        block = rows[s].astype(np.float64) * 0.25
+        block = block - np.median(block, axis=0)
         reach = np.abs(block).max(axis=1)
         scale = float(np.median(reach)) or float(reach.max())
-        exponent = int(np.frexp(scale)[1])
         with np.errstate(over="ignore"):
-            rows[s] = np.clip(np.ldexp(block, -exponent), -1e140, 1e140)
-            if middle is not None:
-                middle[s] = np.clip(np.ldexp(middle[s] * 0.25 - pivot, -exponent), -1e140, 1e140)
-            unit[s] = np.ldexp(0.25, -exponent)
-    return rows, middle, unit
+            found[s] = np.clip(np.ldexp(block, -int(np.frexp(scale)[1])), -1e140, 1e140)
+    return found
 
 
 def embed(rows: NDArray[Any], center: Floats | None) -> tuple[Floats, Floats | None]:
@@ -242,12 +250,16 @@ def embed(rows: NDArray[Any], center: Floats | None) -> tuple[Floats, Floats | N
 
     Notes
     -----
-    Rows enter the factorisation from the shortest to the longest, so that what a far row loses to
-    rounding is relative to its own length: rows near the medoid keep theirs. Equal rows stay equal.
+    A block with a sample whose squares overflow or vanish is given back as it is. Rows enter the
+    factorisation from the shortest to the longest, so that what a far row loses to rounding is relative to
+    its own length: rows near the medoid keep theirs. Equal rows stay equal.
     """
     n_samples, n, _ = rows.shape
     rows = np.ascontiguousarray(rows)
     square = square_distances(rows)
+    if rows.dtype != np.float32 and unclean_distances(rows, square).any():
+        # Too large or too small to be squared: rare, and slow.
+        return rows.astype(np.float64), center
     with np.errstate(invalid="ignore"):
         medoid = np.argmin(np.sqrt(square).sum(axis=2), axis=1)
     full = np.zeros((n_samples, n + 1, n + 1))
