@@ -93,6 +93,7 @@ _EXPORTS = {
     "trimmed_mean": "late.order",
     "vote_shares": "late.votes",
     "vote_weights": "late.votes",
+    "warm_up": "_warm",
     "winsorized_mean": "late.order_means",
 }
 __all__ = sorted(_EXPORTS)
@@ -114,6 +115,7 @@ if TYPE_CHECKING:
     from fusion._robustness import Robustness, resilience, robustness
     from fusion._row import Row
     from fusion._threads import threads
+    from fusion._warm import warm_up
     from fusion.late.ballots import ApprovalVote, BordaCount, approval_vote, borda_count, certified_faults
     from fusion.late.bulyan import Bulyan, bulyan
     from fusion.late.clipping import CenteredClipping, centered_clipping

@@ -23,7 +23,8 @@ def _turn(
 ) -> Any:
     """Turn `lanes` numbers of each of `lanes` samples round, to one vector of float64 per number.
 
-    The vectors are written `across` numbers apart. Keeps in `marks` for every lane the sum of x * 0, NaN where a number is not finite, and the largest size.
+    The vectors are written `across` numbers apart. Keeps in `marks` for every lane the sum of x * 0, NaN where
+    a number is not finite, and the largest size.
     """
     whole = types.int64
     signature = whole(panel, whole, whole, rows, whole, whole, marks, lanes)

@@ -49,9 +49,9 @@ def _step(
     lanes: Any,
 ) -> Any:
     """Average ranks low..high-1 of `lanes` neighbouring columns; return one bit per lane with a fault."""
-    sizes = tuple(item.literal_value for item in (n, low, high, lanes))
+    sizes: tuple[Any, ...] = tuple(item.literal_value for item in (n, low, high, lanes))
     signature = types.int64(panel, types.int64, types.int64, out, types.int64, n, low, high, lanes)
-    return signature, lambda *given: _emit(*given, True, *sizes)
+    return signature, lambda *given: _emit(*given, *(True, *sizes))
 
 
 def _sum_step(
@@ -67,9 +67,9 @@ def _sum_step(
     lanes: Any,
 ) -> Any:
     """Do the same without the division."""
-    sizes = tuple(item.literal_value for item in (n, low, high, lanes))
+    sizes: tuple[Any, ...] = tuple(item.literal_value for item in (n, low, high, lanes))
     signature = types.int64(panel, types.int64, types.int64, out, types.int64, n, low, high, lanes)
-    return signature, lambda *given: _emit(*given, False, *sizes)
+    return signature, lambda *given: _emit(*given, *(False, *sizes))
 
 
 def _emit(

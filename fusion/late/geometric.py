@@ -302,7 +302,7 @@ def _solve(system: Floats, right: Floats) -> Floats:
 
 
 def _objective(gram: Floats, weights: Floats, alpha: Floats) -> tuple[Floats, Floats]:
-    """Summed distance less that of the medoid, and the size of its terms: far rows do not hide near ones."""
+    """Give the summed distance less that of the medoid, and the size of its terms: far rows hide no near ones."""
     own = np.einsum("sii->si", gram)
     distance, gv, vgv = _distances(gram, weights)
     reach = distance + np.sqrt(np.maximum(own, 0.0))
