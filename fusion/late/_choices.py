@@ -99,7 +99,7 @@ def lengths(rows: NDArray[Any], centre: NDArray[Any] | None) -> Floats:
         peak = np.zeros(total.shape)
         with np.errstate(over="ignore", invalid="ignore"):
             for gap in _gaps(rows[part], centre, part):
-                total += _row_sums(gap)
+                total += row_sums(gap * gap)
                 peak = np.maximum(peak, np.abs(gap).max(axis=2))
         # Squares that left the range of doubles are taken again on numbers near 1.
         again = ~((peak <= 1e140) & ((peak >= 1e-120) | (peak == 0.0)))
@@ -108,7 +108,7 @@ def lengths(rows: NDArray[Any], centre: NDArray[Any] | None) -> Floats:
             scaled = np.zeros(total.shape)
             with np.errstate(over="ignore", invalid="ignore"):
                 for gap in _gaps(rows[part], centre, part):
-                    scaled += _row_sums(np.ldexp(gap, -exponent[:, :, None]))
+                    scaled += row_sums(np.ldexp(gap, -exponent[:, :, None]) ** 2)
             result[part] = np.where(again, np.ldexp(np.sqrt(scaled), exponent), np.sqrt(total))
         else:
             result[part] = np.sqrt(total)
@@ -127,11 +127,11 @@ def _gaps(rows: NDArray[Any], centre: NDArray[Any] | None, part: slice) -> Any:
         yield gap
 
 
-def _row_sums(gap: NDArray[np.float64]) -> Floats:
-    """Sum squares over the last axis: column by column where short, so that no sample depends on others."""
-    if gap.shape[2] <= 256:
-        return ordered_sum(gap * gap, 2)
-    return np.stack([np.einsum("nd,nd->n", one, one) for one in gap])
+def row_sums(values: NDArray[Any]) -> NDArray[Any]:
+    """Sum over the last of three axes with the same bits for a sample whatever the others are."""
+    if values.shape[2] <= 256:
+        return ordered_sum(values, 2)
+    return np.stack([one.sum(axis=1) for one in values])
 
 
 def nearest_weights(scores: Floats, alpha: Floats | None, f: int) -> Floats:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fusion._arguments import Floats
 from fusion._faults import Rule, Unclean
 from fusion._run import ordered_sum
+from fusion.late._ranks import mean_of_ranks
 
 # (values (sample, specialist, output), budget, alpha (1 or sample, specialist) or None) -> shares of that shape
 Shares = Callable[[NDArray[Any], int, Floats | None], NDArray[Any]]
@@ -39,7 +40,7 @@ def coordinate_rule(name: str, n_byzantine: Any, shares: Shares) -> Rule:
         out = np.empty((rows.shape[0], rows.shape[2]), dtype=rows.dtype)
         unclean = np.zeros(len(rows), dtype=bool)
         for part, columns in blocks(rows.shape):
-            block = widened(rows[part, :, columns])
+            block = np.ascontiguousarray(widened(rows[part, :, columns]))
             with np.errstate(over="ignore", invalid="ignore"):
                 total = ordered_sum(shares(block, f, _part(alpha, part)) * block, 1)
                 out[part, columns] = total
@@ -51,7 +52,7 @@ def coordinate_rule(name: str, n_byzantine: Any, shares: Shares) -> Rule:
         result = np.empty(rows.shape)
         unclean = np.zeros(len(rows), dtype=bool)
         for part, columns in blocks(rows.shape):
-            block = widened(rows[part, :, columns])
+            block = np.ascontiguousarray(widened(rows[part, :, columns]))
             with np.errstate(over="ignore", invalid="ignore"):
                 result[part, :, columns] = shares(block, f, _part(alpha, part))
             unclean[part] |= ~np.isfinite(block).all(axis=(1, 2))
@@ -87,7 +88,7 @@ def _part(alpha: Floats | None, part: slice) -> Floats | None:
 
 
 def nearest_shares(
-    values: NDArray[Any], centre: NDArray[Any], alpha: Floats | None, kept: float | Floats
+    values: NDArray[Any], centre: NDArray[Any], alpha: Floats | None, kept: int | Floats
 ) -> NDArray[Any]:
     """Share of every value in the mean of those nearest to a centre, output by output.
 
@@ -102,8 +103,8 @@ def nearest_shares(
         The centres.
     alpha : ndarray of float64, shape (1 or sample, specialist), or None
         Mass of each specialist; 1 unless given.
-    kept : float or ndarray of shape (1 or sample,)
-        The mass that is averaged.
+    kept : int, or ndarray of float64 of shape (1 or sample,)
+        How many values are averaged; with `alpha`, their mass.
 
     Returns
     -------
@@ -112,9 +113,9 @@ def nearest_shares(
     """
     apart = np.abs(0.25 * values - 0.25 * centre[:, None])
     if alpha is None:
-        last = int(np.ceil(float(np.max(kept)))) - 1
+        last = int(np.max(kept)) - 1
         mass: NDArray[Any] = np.ones((1, 1, 1))
-        reach = np.partition(apart, last, axis=1)[:, last]
+        reach = mean_of_ranks(apart, last, last + 1)[0]
         left: Any = kept
     else:
         mass, left = alpha[:, :, None], np.asarray(kept)[:, None]

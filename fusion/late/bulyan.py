@@ -192,7 +192,7 @@ def _picks(square: Floats, f: int, count: int, variant: str) -> NDArray[np.intp]
 
 def _shares(rows: NDArray[Any], chosen: NDArray[np.intp], f: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """Shares of the picks in every output, and their values."""
-    block = widened(np.take_along_axis(rows, chosen[:, :, None], axis=1))
+    block = np.ascontiguousarray(widened(np.take_along_axis(rows, chosen[:, :, None], axis=1)))
     with np.errstate(over="ignore", invalid="ignore"):
         centre = 4.0 * _median_core(0.25 * block, 0, None)[0]
         return nearest_shares(block, centre, None, chosen.shape[1] - 2 * f), block

@@ -125,8 +125,9 @@ def _clipping_rule(radius: float | None, center: Any, n_iter: int) -> Rule:
         point = np.zeros((n_samples, d), dtype=np.result_type(rows.dtype, np.float64))
         if around_median:
             for part, columns in blocks(rows.shape):
-                block = 0.25 * widened(rows[part, :, columns])
-                point[part, columns] = 4.0 * _median_core(block, 0, alpha_of(alpha, part))[0]
+                with np.errstate(invalid="ignore"):
+                    block = 0.25 * widened(rows[part, :, columns])
+                    point[part, columns] = 4.0 * _median_core(block, 0, alpha_of(alpha, part))[0]
         elif (start := read_centre(center, d)) is not None:
             point += start
         weights, own = np.zeros((n_samples, n)), np.ones(n_samples)

@@ -384,8 +384,9 @@ def _aksel_rule(n_byzantine: Any, scope: str) -> Rule:
         centre = np.empty((rows.shape[0], rows.shape[2]))
         for part, columns in blocks(rows.shape):
             # In double precision: halves of an even median decide who is nearer.
-            block = 0.25 * widened(rows[part, :, columns])
-            centre[part, columns] = 4.0 * _median_core(block, 0, alpha_of(alpha, part))[0]
+            with np.errstate(invalid="ignore"):
+                block = 0.25 * widened(rows[part, :, columns])
+                centre[part, columns] = 4.0 * _median_core(block, 0, alpha_of(alpha, part))[0]
         apart = lengths(rows, centre)
         return nearest_weights(apart, alpha, f), not_finite(apart)
 

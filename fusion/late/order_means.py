@@ -13,6 +13,7 @@ from fusion._faults import Rule
 from fusion._operator import Operator
 from fusion._run import ordered_sum, run
 from fusion.late._coordinates import coordinate_rule, nearest_shares
+from fusion.late._ranks import mean_of_ranks
 from fusion.late.order import _median_core, _trimmed_core
 
 
@@ -276,8 +277,7 @@ def _winsorized_shares(values: NDArray[Any], f: int, alpha: Floats | None) -> ND
     mass: NDArray[Any]
     if alpha is None:
         mass = np.full((1, 1, 1), 1.0 / n)
-        ranked = np.partition(values, (f, n - 1 - f), axis=1)
-        low, high = ranked[:, f], ranked[:, n - 1 - f]
+        low, high = mean_of_ranks(values, f, f + 1)[0], mean_of_ranks(values, n - 1 - f, n - f)[0]
     else:
         mass = alpha[:, :, None]
         trim = heaviest(alpha, f)[:, None, None]

@@ -13,7 +13,7 @@ from fusion._arguments import Floats
 from fusion._faults import Rule, Unclean
 from fusion._operator import Operator
 from fusion._run import is_differentiable, ordered_sum, run
-from fusion.late._choices import lengths, not_finite
+from fusion.late._choices import lengths, not_finite, row_sums
 from fusion.late._coordinates import blocks, widened
 from theory._exceptions import BudgetError, FaultWarning, PanelError
 from theory.panel import as_panel
@@ -114,7 +114,7 @@ def _fltrust_rule(pivot: Any, excess: str) -> Rule:
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             for part, columns in blocks(rows.shape):
                 unit = _units(rows[part, :, columns], long[part])
-                cosine[part] += ordered_sum(unit * unit[:, :1], 2)
+                cosine[part] += row_sums(unit * unit[:, :1])
         unclean = not_finite(long)
         shares = np.clip(cosine, 0.0, 1.0) * (1.0 if alpha is None else alpha)
         shares[:, 0] = 0.0

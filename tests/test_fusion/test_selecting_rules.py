@@ -17,6 +17,9 @@ import fusion
 from fusion import Caf, FLTrust, MinimumDiameterAveraging, Monna, Smea, get_operator
 from theory import BudgetError, FaultWarning, PanelError
 
+# Flipped bits can make one; arithmetic with it raises a flag that a quiet NaN does not.
+SIGNALLING = np.array([0x7FF0000000000001], dtype=np.uint64).view(np.float64)[0]
+ROBUST = [name for name in LATE if withstands(name) and ROWS[name].domain == "real"]
 ROWS_123 = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]])
 MIDDLE, FIRST_TWO = [4.0, 5.0, 6.0], [2.5, 3.5, 4.5]
 BY_HAND = {
@@ -60,14 +63,12 @@ def test_fltrust_by_hand():
     np.testing.assert_allclose(FLTrust().support(panel), [0, 1 / 1.96, 0.96 / 1.96, 0], rtol=1e-14)
 
 
-@pytest.mark.parametrize("name", LATE)
-@pytest.mark.parametrize("fault", [np.nan, np.inf, -np.inf, 1e30, 1e200, "cell"])
+@pytest.mark.parametrize("name", ROBUST)
+@pytest.mark.parametrize("fault", [np.nan, np.inf, -np.inf, SIGNALLING, 1e30, 1e200, "cell"])
 @pytest.mark.parametrize("place", [1, 6])
 def test_one_broken_row(name, fault, place):
     """One bad row: the answer is finite and inside the certificate, and the row is not followed."""
     row = ROWS[name]
-    if not withstands(name) or row.domain != "real":
-        pytest.skip("a mean or a count of votes")
     rng = np.random.default_rng(2)
     panel = 1 + rng.random(size=(40, 11, 4))
     honest = np.delete(panel, place, axis=1)
@@ -263,7 +264,7 @@ def test_large_offsets_do_not_change_the_choice():
 
 
 @pytest.mark.parametrize("name", [name for name in LATE if ROWS[name].domain == "real"])
-@pytest.mark.parametrize("shape", [(11, 200_000), (20_000, 11, 10)])
+@pytest.mark.parametrize("shape", [(11, 200_000), (20_000, 11, 10)], ids=["one vector", "batch"])
 def test_memory_stays_below_one_and_a_half_panels(name, shape):
     if name in ("smea", "minimum_variance_averaging") and len(shape) == 3:
         pytest.skip("the same code as the least diameter, but a longer search")
