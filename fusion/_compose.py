@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fusion._row import Row
 
 # Distances and mixed rows of this many numbers are held beside the panel.
-_BLOCK = 500_000
+_BLOCK = 200_000
 
 
 @dataclass(eq=False)
@@ -369,7 +369,7 @@ def spread_center(center: Floats | None, d: int) -> Floats | None:
         raise PanelError(
             f"center has {center.size} numbers; the panel has {d} outputs. Give one for each, or one."
         )
-    return np.resize(center, d)
+    return np.full(d, center.item()) if center.size == 1 else np.tile(center, d // center.size)
 
 
 def chain_rule(name: str, stages: tuple[Mixing, ...], rule: Rule) -> Rule:
@@ -431,17 +431,27 @@ def chain_rule(name: str, stages: tuple[Mixing, ...], rule: Rule) -> Rule:
         found: NDArray[Any] = np.matmul(weights[:, None], matrix)[:, 0]
         return found
 
+    def columns(d: int, n_samples: int, n: int) -> range:
+        # Outputs that are fused one by one need no more of the mixed panel at once.
+        return range(0, d, max(1, _BLOCK // (n_samples * n)) if rule.coordinatewise else d)
+
     def fuse_block(rows: NDArray[Any], f: int, alpha: Floats | None) -> NDArray[Any]:
         matrix, beta, _ = mixed(rows, f, alpha)
         assert rule.fuse is not None
-        ours = apply_mixing(matrix, rows, spread_center(center, rows.shape[2]))
-        return rule.fuse(np.ascontiguousarray(ours), f + last, beta)[0]
+        middle = spread_center(center, rows.shape[2])
+        steps = columns(rows.shape[2], *rows.shape[:2])
+        parts = []
+        for start in steps:
+            some = slice(start, start + steps.step)
+            about = None if middle is None else middle[some]
+            parts.append(rule.fuse(apply_mixing(matrix, rows[:, :, some], about), f + last, beta)[0])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
     def share_block(rows: NDArray[Any], f: int, alpha: Floats | None) -> NDArray[Any]:
         matrix, beta, _ = mixed(rows, f, alpha)
         assert rule.share is not None
         ours = apply_mixing(matrix, rows, spread_center(center, rows.shape[2]))
-        shares, _ = rule.share(np.ascontiguousarray(ours), f + last, beta)
+        shares, _ = rule.share(ours, f + last, beta)
         found: NDArray[Any] = np.matmul(matrix.transpose(0, 2, 1), shares)
         return found
 

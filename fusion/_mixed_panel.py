@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fusion._compose import PreAggregator
     from fusion._operator import Operator
 
-_BLOCK = 500_000
+_BLOCK = 200_000
 
 
 class _Mixer:

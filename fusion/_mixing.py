@@ -14,8 +14,8 @@ from fusion.late._distances import centred_gram, square_distances, unclean_dista
 
 # Relative to the squared length of a row; below it a row lies in the span of those before it.
 _DEPENDENT = 1e-13
-# Distances of this many rows at once are held beside the panel.
-_BLOCK = 1_000_000
+# Numbers held beside the panel, a few times over.
+_BLOCK = 200_000
 
 
 @dataclass(frozen=True)
@@ -151,35 +151,43 @@ def mix_rows(
 def apply_mixing(matrix: Floats, rows: NDArray[Any], center: Floats | None) -> NDArray[Any]:
     """Form the mixed rows, in the dtype of `rows`."""
     about = None if center is None else np.broadcast_to(center, (len(rows), rows.shape[2]))
-    return _apply(matrix, rows, about).astype(rows.dtype, copy=False)
+    return _apply(matrix, rows, about, rows.dtype)
 
 
-def _apply(matrix: Floats, rows: NDArray[Any], center: Floats | None) -> Floats:
-    n_samples, _, d = rows.shape
-    mixed: Floats = np.empty((n_samples, matrix.shape[1], d))
-    step = max(1, 4 * _BLOCK // max(rows.shape[1], 1))
+def _apply(
+    matrix: Floats, rows: NDArray[Any], center: Floats | None, dtype: Any = np.float64
+) -> NDArray[Any]:
+    n_samples, n, d = rows.shape
+    mixed = np.empty((n_samples, matrix.shape[1], d), dtype=dtype)
+    step = max(1, _BLOCK // (n_samples * n))
     left = 1.0 - matrix.sum(axis=2)
     # What rounding leaves of a row that sums to 1 is no share of the centre.
     left[np.abs(left) < 1e-12] = 0.0
     with np.errstate(invalid="ignore", over="ignore"):
         for start in range(0, d, step):
             part = slice(start, start + step)
-            np.matmul(matrix, rows[:, :, part], out=mixed[:, :, part], dtype=np.float64, casting="same_kind")
+            block = np.matmul(matrix, rows[:, :, part].astype(np.float64, copy=False))
             if center is not None and left.any():
-                mixed[:, :, part] += left[:, :, None] * center[:, None, part]
+                block += left[:, :, None] * center[:, None, part]
+            mixed[:, :, part] = block
     return mixed
 
 
 def _lengths(rows: NDArray[Any], center: Floats) -> tuple[Floats, Floats]:
     """Give the distances from the centre, and the unit they are in."""
-    square = np.zeros(rows.shape[:2])
-    step = max(1, _BLOCK // (rows.shape[0] * rows.shape[1]))
+    n_samples, n, d = rows.shape
+    square = np.zeros((n_samples, n))
     with np.errstate(invalid="ignore", over="ignore"):
-        for start in range(0, rows.shape[2], step):
-            part = slice(start, start + step)
-            gap = rows[:, :, part] - center[:, None, part]
+        if d <= 256:
+            gap = rows - center[:, None]
             # One row after the other: the same bits, however many samples stand beside it.
-            square += np.square(gap, out=gap).reshape(-1, gap.shape[2]).sum(axis=1).reshape(square.shape)
+            square += np.square(gap, out=gap).reshape(-1, d).sum(axis=1).reshape(square.shape)
+        else:
+            for s, i in np.ndindex(n_samples, n):
+                for start in range(0, d, _BLOCK // 8):
+                    part = slice(start, start + _BLOCK // 8)
+                    row = rows[s, i, part] - center[s, part]
+                    square[s, i] += row @ row
     lengths, unit = np.sqrt(square), np.ones(len(rows))
     odd = ~((square < 1e300) & (square > 1e-240))
     where = np.nonzero(square == 0.0)
