@@ -245,19 +245,21 @@ def _widest(rows: NDArray[Any], size: int) -> Floats:
     n_samples, n, d = rows.shape
     square = np.zeros((n_samples, n, n))
     step = max(1, _BLOCK // (n_samples * n * n))
-    for start in range(0, d, step):
-        part = rows[:, :, start : start + step].astype(np.float64)
-        square += np.square(part[:, :, None] - part[:, None]).sum(axis=3)
-    if comb(n, size) <= _SUBSETS:
-        worst = np.zeros(n_samples)
-        for subset in combinations(range(n), size):
-            inside = square[:, subset][:, :, subset].sum(axis=(1, 2))
-            worst = np.maximum(worst, inside / (2.0 * size * size))
-        return worst
-    about_mean = square.mean(axis=2) - square.mean(axis=(1, 2))[:, None] / 2.0
-    candidates = np.concatenate([square, about_mean[:, None]], axis=1)
-    largest = np.sort(candidates, axis=2)[:, :, n - size :]
-    bound: Floats = largest.mean(axis=2).min(axis=1)
+    # Squares that overflow make the radius infinite, which is what it then is.
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, d, step):
+            part = rows[:, :, start : start + step].astype(np.float64)
+            square += np.square(part[:, :, None] - part[:, None]).sum(axis=3)
+        if comb(n, size) <= _SUBSETS:
+            worst = np.zeros(n_samples)
+            for subset in combinations(range(n), size):
+                inside = square[:, subset][:, :, subset].sum(axis=(1, 2))
+                worst = np.maximum(worst, inside / (2.0 * size * size))
+            return worst
+        about_mean = square.mean(axis=2) - square.mean(axis=(1, 2))[:, None] / 2.0
+        candidates = np.concatenate([square, about_mean[:, None]], axis=1)
+        largest = np.sort(candidates, axis=2)[:, :, n - size :].mean(axis=2)
+    bound: Floats = np.where(np.isnan(largest), inf, largest).min(axis=1)
     return bound
 
 
