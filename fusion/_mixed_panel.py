@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion._arguments import Floats, check_choice, read_budget, read_weights
-from fusion._compose import join_budgets, joint_center, joint_scope, spread_center
+from fusion._chain import join_budgets, joint_center, joint_scope, spread_center
 from fusion._faults import Call, Rule, Unclean, answer
 from fusion._mixing import Mixing, apply_mixing, mix_rows
 from fusion._run import is_differentiable

@@ -255,6 +255,46 @@ def test_buckets_are_drawn_anew_from_a_generator_and_alike_within_a_call():
     )
 
 
+@pytest.mark.parametrize(
+    "rule", [TrimmedMean(2), Krum(2, scope="batch"), Median()], ids=lambda rule: rule.name
+)
+@pytest.mark.parametrize(
+    "pre", [NearestNeighborMixing(2, scope="batch"), ClipNorms(9.0, center=[1.0, 0.0, -1.0], scope="batch")]
+)
+def test_one_choice_for_all_samples(pre, rule):
+    panel = np.random.default_rng(8).normal(size=(20, 9, 3))
+    chain = pre >> rule
+    assert chain.scope == "batch"
+    np.testing.assert_allclose(chain(panel), rule(pre(panel)), atol=1e-12)
+    support = chain.support(panel)
+    assert support.shape == (20, 9)
+    assert (support == support[0]).all()
+    panel[5, 2] = np.nan
+    if isinstance(pre, NearestNeighborMixing):
+        assert np.isfinite(chain(panel)).all()
+        assert (chain.support(panel)[:, 2] == 0).all()
+
+
+def test_chains_in_estimators():
+    from sklearn.datasets import make_classification
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV
+
+    from estimators import RobustFusionClassifier
+
+    features, labels = make_classification(120, random_state=0)
+    members = [(f"m{i}", LogisticRegression(C=10.0**-i)) for i in range(5)]
+    chain = NearestNeighborMixing(1) >> TrimmedMean(1)
+    search = GridSearchCV(
+        RobustFusionClassifier(members, fusion=chain),
+        {"fusion__n_byzantine": [1, 2]},
+        cv=2,
+        error_score="raise",
+    )
+    assert search.fit(features, labels).best_score_ > 0.6
+    assert chain.n_byzantine == 1
+
+
 def test_probabilities_behind_mixing():
     panel = np.random.default_rng(4).dirichlet(np.ones(4), size=(5, 7))
     mixed = nearest_neighbor_mixing(panel, n_byzantine=2)
