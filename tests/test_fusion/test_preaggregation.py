@@ -392,3 +392,32 @@ def test_memory(chain, shape):
         tracemalloc.stop()
     result = panel.nbytes / shape[1]
     assert peak - result <= 0.9 * panel.nbytes
+
+
+@pytest.mark.parametrize(
+    ("chain", "reached"),
+    [(NearestNeighborMixing() >> TrimmedMean(), 0.45), (AdaptiveClipping() >> TrimmedMean(), 0.3)],
+    ids=lambda chain: getattr(chain, "name", ""),
+)
+@pytest.mark.parametrize(("n", "f", "d"), [(5, 1, 1), (5, 2, 2), (9, 3, 1)])
+def test_climbing_comes_near_the_certificate_and_not_beyond(chain, reached, n, f, d):
+    """All rows moved at random for as long as the error over the variance grows."""
+    rng = np.random.default_rng(0)
+    operator = get_operator(chain, n_byzantine=f)
+
+    def ratio(rows):
+        honest = rows[:, f:]
+        centre = honest.mean(axis=1)
+        variance = np.square(honest - centre[:, None]).sum(axis=(1, 2)) / (n - f)
+        return np.square(operator(rows) - centre).sum(axis=1) / np.maximum(variance, 1e-30)
+
+    panel = rng.normal(size=(64, n, d)) + rng.choice([0, 1, 5], size=(64, 1, 1)) * rng.normal(size=(64, 1, d))
+    best = ratio(panel)
+    for _ in range(1000):
+        chosen = rng.random((64, n, 1)) < 0.3
+        moved = panel + chosen * rng.normal(size=panel.shape) * 10.0 ** rng.uniform(-4, 0.5, size=(64, 1, 1))
+        found = ratio(moved)
+        better = found > best
+        panel[better], best = moved[better], np.maximum(found, best)
+    kappa = operator.row.resilience(n, f).value
+    assert reached * kappa <= best.max() <= kappa * (1 + 1e-9)
