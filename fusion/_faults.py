@@ -55,6 +55,8 @@ class Rule:
         ``"sample"`` or ``"batch"``.
     gradient : str
         ``"linear"``: shares times answers; ``"newton"``: geometric median; ``"none"``: there is none.
+    pivot : int, str or None
+        A specialist that is trusted: place or name. The cores see it as row 0, and never without it.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Rule:
     signed: bool = False
     scope: str = "sample"
     gradient: str = "linear"
+    pivot: int | str | None = None
 
     @property
     def takes_budget(self) -> bool:
@@ -89,6 +92,8 @@ class Call:
     batch: tuple[int, ...]
     missing: str
     excess: str
+    # Length of a fused row where it is not that of an answer.
+    width: int | None = None
 
     def where(self, sample: int) -> str:
         """Say where a sample is, in the words of the batch shape."""
@@ -132,12 +137,19 @@ def answer(call: Call, core: Core, kind: Kind) -> Rows:
         As the policy says.
     """
     n_samples, n, d = call.values.shape
+    d = d if call.width is None else call.width
     alpha = call.alpha
+    if call.rule.pivot is not None and call.rule.pivot != 0:
+        return _pivot_first(call, core, kind)
+    if call.rule.pivot == 0 and alpha is not None and not alpha[:, 0].all():
+        raise PanelError(
+            f"{call.rule.name} trusts specialist {call.names[0]!r}, whose weight is 0. Choose another pivot."
+        )
     if alpha is not None and alpha.shape[0] == 1 and not alpha.all():
         kept = alpha[0] != 0.0
         names = tuple(name for name, keep in zip(call.names, kept, strict=True) if keep)
         values = np.ascontiguousarray(call.values[:, kept])
-        result = answer(replace(call, values=values, alpha=alpha[:, kept], names=names), core, kind)
+        result = answer(replace(call, values=values, alpha=_unequal(alpha[:, kept]), names=names), core, kind)
         if kind == "fused":
             return result
         full = np.zeros((n_samples, n, *result.shape[2:]), dtype=result.dtype)
@@ -167,6 +179,35 @@ def answer(call: Call, core: Core, kind: Kind) -> Rows:
             stacklevel=5,
         )
     return result
+
+
+def _pivot_first(call: Call, core: Core, kind: Kind) -> Rows:
+    """Answer with the trusted row in front, and put the specialists back in their places."""
+    pivot, names = call.rule.pivot, call.names
+    if isinstance(pivot, str):
+        if pivot not in names:
+            raise PanelError(f"{call.rule.name} trusts pivot={pivot!r}; the panel holds {names}.")
+        pivot = names.index(pivot)
+    if pivot is None or not 0 <= pivot < len(names):
+        raise PanelError(
+            f"{call.rule.name} trusts pivot={pivot!r}; it must be the place of a specialist, "
+            f"0..{len(names) - 1}, or its name."
+        )
+    order = np.argsort(np.arange(len(names)) != pivot, kind="stable")
+    moved = replace(
+        call,
+        rule=replace(call.rule, pivot=0),
+        values=np.ascontiguousarray(call.values[:, order]),
+        alpha=None if call.alpha is None else call.alpha[:, order],
+        names=tuple(names[i] for i in order),
+    )
+    result = answer(moved, core, kind)
+    return result if kind == "fused" else result[:, np.argsort(order)]
+
+
+def _unequal(alpha: Floats) -> Floats | None:
+    """Give weights, or None where all are equal: equal weights are none."""
+    return None if bool((alpha == alpha[:, :1]).all()) else alpha
 
 
 def _heard_again(call: Call, core: Core, kind: Kind, rows: NDArray[np.intp]) -> tuple[Rows, int]:
@@ -202,7 +243,7 @@ def _heard_again(call: Call, core: Core, kind: Kind, rows: NDArray[np.intp]) -> 
     else:
         fault = fault | nan.any(axis=2)
     if call.rule.euclidean:
-        values, overflowing = _rescale(values, ~(fault | silent))
+        values, overflowing = rescale(values, ~(fault | silent))
         fault = fault | overflowing
     places: list[Place] = [(int(row), None) for row in rows]
     plain = np.flatnonzero(~partial)
@@ -255,6 +296,7 @@ def _grouped(
 ) -> tuple[Rows, int]:
     """Remove faulty and silent rows, and run samples with equally many rows left together."""
     g, n, d = values.shape
+    d = d if call.width is None else call.width
     fault = fault & ~silent
     faults, voters = fault.sum(axis=1), (~silent).sum(axis=1)
     present = ~(fault | silent)
@@ -268,9 +310,14 @@ def _grouped(
         budget = np.zeros(g, dtype=np.intp)
     needed = np.array([rule.minimum(max(int(f), 0)) for f in budget], dtype=np.intp)
     beyond = (faults > allowed) | (left < needed)
+    if rule.pivot is not None:
+        beyond |= ~present[:, 0]
     if beyond.any() and call.excess == "raise":
         first = int(np.flatnonzero(beyond)[0])
-        raise BudgetError(_too_many(call, places[first], fault[first], int(allowed[first]), int(left[first])))
+        trusted = rule.pivot is None or bool(present[first, 0])
+        raise BudgetError(
+            _too_many(call, places[first], fault[first], int(allowed[first]), int(left[first]), trusted)
+        )
     dtype = values.dtype if kind == "fused" else np.dtype(np.float64)
     shape = {"fused": (g, d), "weights": (g, n), "shares": (g, n, d)}[kind]
     result = np.zeros(shape, dtype=dtype)
@@ -283,7 +330,7 @@ def _grouped(
         weights = None
         if alpha is not None:
             weights = np.take_along_axis(alpha[index], order, axis=1)
-            weights = weights / weights.sum(axis=1, keepdims=True)
+            weights = _unequal(weights / weights.sum(axis=1, keepdims=True))
         part, _ = core(rows, f, weights)
         if kind == "fused":
             result[index] = part if np.isfinite(part).all() else _rescued(core, rows, f, weights, part)
@@ -302,7 +349,7 @@ def _rescued(core: Core, rows: Rows, f: int, alpha: Floats | None, part: Rows) -
     return np.where(np.isfinite(part), part, np.ldexp(again, exponent))
 
 
-def _rescale(values: Rows, finite: Flags) -> tuple[Rows, Flags]:
+def rescale(values: Rows, finite: Flags) -> tuple[Rows, Flags]:
     """Bring samples of extreme magnitude to about 1; find rows whose squared norm still overflows."""
     overflowing = np.zeros(values.shape[:2], dtype=bool)
     if values.dtype == np.float32:
@@ -327,7 +374,7 @@ def _rescale(values: Rows, finite: Flags) -> tuple[Rows, Flags]:
     return values, overflowing
 
 
-def _too_many(call: Call, place: Place, fault: Flags, allowed: int, left: int) -> str:
+def _too_many(call: Call, place: Place, fault: Flags, allowed: int, left: int, trusted: bool) -> str:
     sample, output = place
     where = call.where(sample) + ("" if output is None else f", output {output}")
     rule, n = call.rule, len(call.names)
@@ -348,6 +395,11 @@ def _too_many(call: Call, place: Place, fault: Flags, allowed: int, left: int) -
         )
     if left == 0:
         return f"no specialist answered in {where}. Drop it, or use excess='nan'."
+    if not trusted:
+        return (
+            f"{rule.name} trusts specialist {call.names[0]!r}, which gave no finite answer in {where}. "
+            "Choose another pivot, or use excess='nan'."
+        )
     budget = f" with n_byzantine={call.n_byzantine}" if rule.takes_budget else ""
     needed = rule.minimum(call.n_byzantine - count if rule.takes_budget else 0)
     return (

@@ -10,26 +10,14 @@ from theory._exceptions import PanelError
 
 if TYPE_CHECKING:
     from fusion._faults import Rule
-    from fusion._registry import Row
+    from fusion._row import Row
 
 
 @dataclass(eq=False)
-class Operator:
-    """A fusion rule with its parameters.
-
-    Attributes
-    ----------
-    name : str
-        Name in the registry.
-    stage : str
-        ``"early"``, ``"mid"``, ``"late"`` or ``"deliberative"``.
-    scope : str
-        ``"sample"``: each sample for itself; ``"batch"``: one set of weights for all.
-    """
+class Parameters:
+    """What rules and pre-aggregators have in common: a name, and fields that can be read and set by name."""
 
     name: ClassVar[str] = ""
-    stage: ClassVar[str] = "late"
-    scope = "sample"
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Give the parameters by name, as scikit-learn's clone and grid search ask for them.
@@ -37,7 +25,7 @@ class Operator:
         Parameters
         ----------
         deep : bool, default True
-            Accepted for scikit-learn's sake; rules hold no other estimators.
+            Accepted for scikit-learn's sake; only chains hold other operators.
 
         Returns
         -------
@@ -56,8 +44,8 @@ class Operator:
 
         Returns
         -------
-        Operator
-            The rule itself.
+        Operator or pre-aggregator
+            The object itself.
 
         Raises
         ------
@@ -73,6 +61,25 @@ class Operator:
                 )
             setattr(self, key, value)
         return self
+
+
+@dataclass(eq=False)
+class Operator(Parameters):
+    """A fusion rule with its parameters.
+
+    Attributes
+    ----------
+    name : str
+        Name in the registry.
+    stage : str
+        ``"early"``, ``"mid"``, ``"late"`` or ``"deliberative"``.
+    scope : str
+        ``"sample"``: each sample for itself; ``"batch"``: one set of weights for all.
+    """
+
+    name: ClassVar[str] = ""
+    stage: ClassVar[str] = "late"
+    scope = "sample"
 
     def __call__(self, panel: Any, weights: Any = None, missing: str = "fault", excess: str = "raise") -> Any:
         """Fuse a panel.

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fusion._arguments import check_choice, read_budget, read_weights
 from fusion._faults import Call, Rule, answer
+from fusion._vectors import whole_vectors
 from theory._exceptions import BudgetError, PanelError
 from theory.panel import as_panel
 
@@ -121,27 +122,47 @@ def combine(table: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[Any]:
     -------
     ndarray, shape (sample, output), dtype of `table`
     """
-    from fusion._kernels.compiled import core
-    from fusion._kernels.distance import WEIGHTED_ROWS, weighted_rows
+    return weigh(table, weights)[0]
 
+
+def weigh(table: NDArray[Any], weights: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Do what `combine` does, and mark the samples whose result is not finite."""
     n_samples, n, d = table.shape
     if table.dtype not in (np.float32, np.float64) or table.size < 4096:
         divisor = ordered_sum(weights, 1)
-        total = np.zeros((n_samples, d), dtype=np.result_type(table.dtype, np.float64))
-        with np.errstate(over="ignore", invalid="ignore"):
-            for i in range(n):
-                weight = weights[:, i, None]
-                total += np.where(weight == 0.0, 0.0, weight * table[:, i])
+        wide = np.result_type(table.dtype, np.float64)
+        silent = weights == 0.0
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            if table.size < 4096:
+                parts = weights[:, :, None] * table
+                if silent.any():
+                    parts = np.where(silent[:, :, None], 0.0, parts)
+                total = ordered_sum(parts, 1)
+            else:
+                total = np.zeros((n_samples, d), dtype=wide)
+                for i in range(n):
+                    total += np.where(silent[:, i, None], 0.0, weights[:, i, None] * table[:, i])
             fused: NDArray[Any] = (total / divisor[:, None]).astype(table.dtype)
-        return fused
-    out = np.empty((n_samples, d), dtype=table.dtype)
-    weights = np.ascontiguousarray(weights)
-    core(weighted_rows, WEIGHTED_ROWS, table.dtype, work=table.size)(table, weights, out)
-    return out
+        return fused, ~np.isfinite(fused).all(axis=1)
+    from fusion._kernels.weighing import weigh_rows_of
+
+    kernel = weigh_rows_of(table.dtype)
+    shared = int(weights.shape[0] == 1)
+    flat = np.ascontiguousarray(weights).reshape(-1)
+
+    def some(first: int, panel: Any, out: Any, marks: Any, begin: int, end: int) -> None:
+        kernel(panel, flat if shared else flat[first * n :], shared, out, marks, d, begin, end, n)
+
+    return whole_vectors(table, some)
 
 
 def ordered_sum(values: NDArray[Any], axis: int) -> NDArray[Any]:
     """Add along an axis from first to last, as a compiled loop would: the same bits for any shape."""
+    if values.size <= 4096 and values.size and values.dtype.kind == "f":
+        last = (slice(None),) * axis + (-1,)
+        # Adding 0 turns -0 into 0, as starting from it does below.
+        sums: NDArray[Any] = np.add.accumulate(values, axis=axis)[last] + 0.0
+        return sums
     moved = np.moveaxis(values, axis, 0)
     total = np.zeros(moved.shape[1:], dtype=values.dtype)
     for part in moved:

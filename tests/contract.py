@@ -21,12 +21,26 @@ def build(name, params=None, f=None):
     return operator.set_params(n_byzantine=f) if f is not None and ROWS[name].takes_budget else operator
 
 
+def nine(name, params=None, faults=0):
+    """Build a rule for the nine specialists of most panels, or for those left after faults."""
+    f = 2 if not ROWS[name].takes_budget or ROWS[name].minimum(2, **dict(params or {})) <= 9 else 1
+    return build(name, params, f - faults)
+
+
 def largest_budget(name, params, n):
     return max(f for f in range(n) if f == 0 or (ROWS[name].minimum(f, **params) <= n and 2 * f < n))
 
 
+def withstands(name):
+    """Whether faulty rows can be done without."""
+    row = ROWS[name]
+    return row.takes_budget or row.operator()._rule().withstands(9) > 0
+
+
 def domain(name, panel):
     """Bring random numbers into the rule's domain."""
+    if name == "fltrust":
+        return (np.abs(panel) + 1).astype(panel.dtype)  # somebody must point the trusted way
     if ROWS[name].domain != "probabilities":
         return panel
     wide = panel.astype(np.float64)

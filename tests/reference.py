@@ -9,6 +9,7 @@ from __future__ import annotations
 from itertools import combinations
 
 import numpy as np
+import reference_rules
 
 
 def normalised(weights, n):
@@ -182,4 +183,5 @@ TWINS = {
     "multi_krum": multi_krum,
     "geometric_median": geometric_median,
     "plurality_vote": plurality_vote,
+    **reference_rules.TWINS,
 }

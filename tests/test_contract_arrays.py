@@ -12,9 +12,10 @@ import pytest
 from contract import (
     LATE,
     ROWS,
-    build,
     domain,
     every_case,
+    nine,
+    withstands,
 )
 from sklearn.base import clone
 
@@ -28,8 +29,10 @@ def test_batch_equals_loop_bit_for_bit(name, params):
     for shape in ((257, 9, 3), (70, 7, 33), (3, 9, 2000), (40, 9, 1), (3, 70, 4)):
         if shape[2] * dict(params).get("floor", 0) >= 1:
             continue  # so many outputs leave no room for this floor
+        if name == "smea" and shape[1] > 25:
+            continue  # a search over subsets
         panel = domain(name, rng.normal(size=shape))
-        operator = build(name, params, 2)
+        operator = nine(name, params)
         whole = operator(panel)
         loop = np.stack([operator(rows) for rows in panel])
         np.testing.assert_array_equal(whole, loop, err_msg=str(shape))
@@ -40,7 +43,7 @@ def test_batch_equals_loop_bit_for_bit(name, params):
 @every_case
 def test_threads_change_no_bit(name, params):
     panel = domain(name, np.random.default_rng(19).normal(size=(2000, 9, 3)))
-    operator = build(name, params, 2)
+    operator = nine(name, params)
     expected = operator(panel)
     for workers in (2, 8):
         with ThreadPoolExecutor(workers) as pool:
@@ -52,7 +55,7 @@ def test_threads_change_no_bit(name, params):
 def test_layouts_and_no_side_effects(name, params):
     rng = np.random.default_rng(12)
     panel = domain(name, rng.normal(size=(600, 9, 3)))
-    operator = build(name, params, 2)
+    operator = nine(name, params)
     before, expected = panel.copy(), operator(panel)
     np.testing.assert_array_equal(panel, before)
     frozen = panel.copy()
@@ -64,7 +67,7 @@ def test_layouts_and_no_side_effects(name, params):
     np.testing.assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
     weights = np.linspace(1, 2, 9)
     weights.flags.writeable = False
-    if not params:
+    if not params and ROWS[name].accepts_weights:
         operator(frozen, weights=weights)
     faulty = frozen.copy()
     faulty[3, 1] = np.nan
@@ -78,7 +81,7 @@ def test_layouts_and_no_side_effects(name, params):
 @every_case
 def test_dtypes(name, params):
     panel = domain(name, np.random.default_rng(13).normal(size=(6, 9, 3)))
-    operator = build(name, params, 2)
+    operator = nine(name, params)
     for dtype in (np.float16, np.float32, np.float64, np.longdouble):
         fused = operator(panel.astype(dtype))
         assert fused.dtype == dtype
@@ -91,7 +94,7 @@ def test_dtypes(name, params):
 
 @every_case
 def test_zero_samples(name, params):
-    operator = build(name, params, 2)
+    operator = nine(name, params)
     for shape, expected in (((0, 9, 3), (0, 3)), ((2, 0, 9, 3), (2, 0, 3))):
         empty = np.zeros(shape, dtype=np.float32)
         assert operator(empty).shape == expected
@@ -116,7 +119,7 @@ def test_dataarray_round_trip(name, params):
         attrs={"unit": "m"},
         name="answers",
     )
-    operator = build(name, params, 2)
+    operator = nine(name, params)
     for given in (array, array.transpose("output", "sample", "specialist")):
         fused = operator(given)
         assert fused.dims == ("sample", "output")
@@ -126,7 +129,7 @@ def test_dataarray_round_trip(name, params):
     support = operator.support(array)
     assert support.dims == ("sample", "specialist")
     assert "cost" in support.coords
-    if not params:
+    if not params and ROWS[name].accepts_weights:
         trust = xr.DataArray(np.arange(1.0, 10.0) + 5, dims="specialist", coords={"specialist": names})
         np.testing.assert_array_equal(operator(array, weights=trust), operator(panel, weights=trust.values))
         with pytest.raises(PanelError, match="the weights are for specialists"):
@@ -137,12 +140,13 @@ def test_dataarray_round_trip(name, params):
         BudgetError,
         match=r"in sample 2 \('s5', 's6', 's7', \.\.\.\)|'s5'" if name in ("mean",) else "sample 2",
     ):
-        operator(array[:, 4:], weights=None) if name in ("median", "geometric_median") else operator(array)
+        few = withstands(name) and not ROWS[name].takes_budget
+        operator(array[:, 4:]) if few else operator(array)
 
 
 @every_case
 def test_clone_pickle_copy_and_params(name, params):
-    operator = build(name, params, 2)
+    operator = nine(name, params)
     for other in (clone(operator), pickle.loads(pickle.dumps(operator)), copy.deepcopy(operator)):
         assert type(other) is type(operator)
         assert other.get_params() == operator.get_params()
@@ -153,7 +157,8 @@ def test_clone_pickle_copy_and_params(name, params):
         operator.set_params(colour=1)
     assert operator.row is ROWS[name]
     assert operator.scope == "sample"
-    assert operator.minimum() == ROWS[name].minimum(2 if ROWS[name].takes_budget else 0, **params)
+    own = operator.get_params().get("n_byzantine", 0)
+    assert operator.minimum() == ROWS[name].minimum(own, **params)
     panel = domain(name, np.random.default_rng(15).normal(size=(4, 9, 3)))
     options = {key: value for key, value in operator.get_params().items()}
     np.testing.assert_array_equal(ROWS[name].function(panel, **options), operator(panel))
@@ -163,7 +168,7 @@ def test_clone_pickle_copy_and_params(name, params):
 def test_torch_parity(name, params):
     torch = pytest.importorskip("torch")
     panel = domain(name, np.random.default_rng(16).normal(size=(6, 9, 3)))
-    operator = build(name, params, 2)
+    operator = nine(name, params)
     for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
         tensor = torch.as_tensor(panel).to(dtype)
         fused = operator(tensor)
@@ -180,10 +185,10 @@ def test_torch_parity(name, params):
 def test_torch_gradients(name, params):
     torch = pytest.importorskip("torch")
     panel = domain(name, np.random.default_rng(17).normal(size=(3, 9, 3)))
-    operator = build(name, params, 2)
+    operator = nine(name, params)
     for dtype in (torch.float64, torch.float32):
         tensor = torch.as_tensor(panel).to(dtype).requires_grad_()
-        if name == "plurality_vote":
+        if not ROWS[name].differentiable:
             with pytest.raises(PanelError, match="has no gradient"):
                 operator(tensor)
             continue
@@ -196,7 +201,7 @@ def test_torch_gradients(name, params):
         assert gradient.dtype == dtype
         assert torch.isfinite(gradient).all()
         assert gradient.abs().sum() > 0 or name == "log_pool"
-    if name == "plurality_vote":
+    if not ROWS[name].differentiable:
         return
     if name == "log_pool":
         # Finite differences leave the simplex: logits are free.
@@ -204,9 +209,9 @@ def test_torch_gradients(name, params):
     exact = torch.as_tensor(panel).requires_grad_()
     assert torch.autograd.gradcheck(operator, (exact,), atol=1e-5)
     shared = np.linspace(1, 1.3, 9)
-    if not params:
+    if not params and ROWS[name].accepts_weights:
         assert torch.autograd.gradcheck(lambda x: operator(x, weights=shared), (exact,), atol=1e-5)
-    if ROWS[name].takes_budget or name in ("median", "geometric_median"):
+    if withstands(name):
         broken = torch.as_tensor(panel)
         broken[1, 4, 0] = torch.nan
         broken.requires_grad_()
@@ -218,12 +223,12 @@ def test_torch_gradients(name, params):
 @pytest.mark.parametrize("name", [name for name in LATE if "batch" in ROWS[name].scopes])
 def test_batch_scope_is_one_choice_for_all(name):
     panel = np.random.default_rng(18).normal(size=(12, 9, 3))
-    operator = build(name, f=2).set_params(scope="batch")
+    operator = nine(name).set_params(scope="batch")
     weights = operator.weights(panel)
     assert weights.shape == (12, 9)
     assert (weights == weights[0]).all()
     flat = panel.transpose(1, 0, 2).reshape(9, -1)
-    single = build(name, f=2)
+    single = nine(name)
     np.testing.assert_allclose(operator(panel), single(flat).reshape(12, 3), atol=1e-9)
     panel[5, 2] = np.nan
     assert np.isfinite(operator(panel)).all()

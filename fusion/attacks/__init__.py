@@ -12,6 +12,7 @@ from theory._lazy import attach
 _EXPORTS = {
     "a_little_is_enough": "shifts",
     "attack_names": "_table",
+    "bit_flip": "machines",
     "colluders": "shifts",
     "constant": "crashes",
     "gaussian": "shifts",
@@ -20,9 +21,14 @@ _EXPORTS = {
     "inner_product": "shifts",
     "label_permutation": "labels",
     "mimic": "shifts",
+    "min_max": "searched",
+    "min_sum": "searched",
     "nan_fault": "crashes",
+    "optimal": "searched",
+    "pivot": "machines",
     "runner_up": "labels",
     "sign_flip": "shifts",
+    "stale": "machines",
 }
 __all__ = sorted(_EXPORTS)
 
@@ -32,4 +38,6 @@ if TYPE_CHECKING:
     from fusion.attacks._table import attack_names, get_attack
     from fusion.attacks.crashes import constant, infinite, nan_fault
     from fusion.attacks.labels import label_permutation, runner_up
+    from fusion.attacks.machines import bit_flip, pivot, stale
+    from fusion.attacks.searched import min_max, min_sum, optimal
     from fusion.attacks.shifts import a_little_is_enough, colluders, gaussian, inner_product, mimic, sign_flip

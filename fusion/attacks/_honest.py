@@ -28,6 +28,21 @@ def copies(said: NDArray[Any], count: int, rows: Lies) -> Lies:
     return lies
 
 
+def need_number(name: str, value: Any, *, positive: bool = False) -> float:
+    """Refuse what is no finite number, or not a positive one."""
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not number or not np.isfinite(value) or (positive and not value > 0.0):
+        raise PanelError(f"{name} must be a finite number{' > 0' if positive else ''}; got {value!r}.")
+    return float(value)
+
+
+def need_count(name: str, value: Any, *, least: int = 1) -> int:
+    """Refuse what is no whole number from `least` on."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise PanelError(f"{name} must be a whole number >= {least}; got {value!r}.")
+    return int(value)
+
+
 def need_generator(rng: np.random.Generator | None, name: str) -> np.random.Generator:
     if not isinstance(rng, np.random.Generator):
         raise PanelError(f"{name} draws at random; got rng={rng!r}. Pass rng=numpy.random.default_rng(seed).")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fusion.attacks import crashes, labels, shifts
+from fusion.attacks import crashes, labels, machines, searched, shifts
 from fusion.attacks._honest import Lies
 from theory._exceptions import PanelError
 
@@ -17,9 +17,15 @@ _ATTACKS: dict[str, Callable[..., Lies]] = {
         shifts.colluders,
         shifts.mimic,
         shifts.gaussian,
+        searched.min_max,
+        searched.min_sum,
+        searched.optimal,
         crashes.constant,
         crashes.nan_fault,
         crashes.infinite,
+        machines.stale,
+        machines.bit_flip,
+        machines.pivot,
         labels.label_permutation,
         labels.runner_up,
     )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fusion._arguments import check_choice
-from fusion.attacks._honest import Lies, copies, read_honest
+from fusion.attacks._honest import Lies, copies, need_number, read_honest
 from theory._exceptions import PanelError
 
 
@@ -51,7 +51,11 @@ def constant(
     array([[7.]])
     """
     rows, count = read_honest(honest, n_byzantine)
-    said = np.asarray(value, dtype=rows.dtype)
+    given = np.asarray(value)
+    if given.dtype.kind not in "iubf":
+        raise PanelError(f"value must hold numbers; got {value!r}.")
+    with np.errstate(over="ignore"):
+        said = given.astype(rows.dtype)
     if said.shape not in ((), rows.shape[-1:]):
         raise PanelError(
             f"value must be one number or {rows.shape[-1]}, one per output; got shape {said.shape}."
@@ -137,4 +141,6 @@ def infinite(
     array([[-inf]])
     """
     rows, count = read_honest(honest, n_byzantine)
+    if not need_number("sign", sign):
+        raise PanelError("sign must not be 0: 0 times infinity is no number. Use 1.0 or -1.0.")
     return copies(np.full((*rows.shape[:-2], rows.shape[-1]), sign * np.inf), count, rows)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fusion.attacks._honest import Lies, copies, read_honest
+from theory._exceptions import PanelError
 
 
 def label_permutation(
@@ -45,6 +46,8 @@ def label_permutation(
     array([[0. , 0.9, 0.1]])
     """
     rows, count = read_honest(honest, n_byzantine)
+    if isinstance(shift, bool) or not isinstance(shift, int | np.integer):
+        raise PanelError(f"shift must be a whole number; got {shift!r}. Use 1.")
     return copies(np.roll(rows.mean(axis=-2), shift, axis=-1), count, rows)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fusion._arguments import check_choice
-from fusion.attacks._honest import Lies, copies, need_generator, read_honest
+from fusion.attacks._honest import Lies, copies, need_count, need_generator, need_number, read_honest
 from theory._exceptions import PanelError
 
 
@@ -52,6 +52,7 @@ def sign_flip(
     array([[-2.]])
     """
     rows, count = read_honest(honest, n_byzantine)
+    need_number("scale", scale)
     return copies(-scale * rows.mean(axis=-2), count, rows)
 
 
@@ -95,6 +96,7 @@ def inner_product(
     array([[-1.]])
     """
     rows, count = read_honest(honest, n_byzantine)
+    need_number("tau", tau)
     return copies(-tau * rows.mean(axis=-2), count, rows)
 
 
@@ -160,7 +162,9 @@ def a_little_is_enough(
         base = honest_count if count == "baruch" else n
         share = (base - supporters) / base
         z = max(0.0, NormalDist().inv_cdf(share)) if 0.0 < share < 1.0 else 0.0
-    if ddof >= rows.shape[-2]:
+    need_number("z", z)
+    need_number("sign", sign)
+    if need_count("ddof", ddof, least=0) >= rows.shape[-2]:
         raise PanelError(f"ddof={ddof} needs more than {ddof} honest specialists; got {rows.shape[-2]}.")
     return copies(rows.mean(axis=-2) + sign * z * rows.std(axis=-2, ddof=ddof), f, rows)
 
@@ -206,6 +210,7 @@ def colluders(
            [5.]])
     """
     rows, count = read_honest(honest, n_byzantine)
+    need_number("z", z)
     return copies(rows.mean(axis=-2) + z * rows.std(axis=-2), count, rows)
 
 
@@ -247,8 +252,11 @@ def mimic(honest: Any, n_byzantine: int, *, rng: np.random.Generator | None = No
     array([[3.]])
     """
     rows, count = read_honest(honest, n_byzantine)
-    if not -rows.shape[-2] <= target < rows.shape[-2]:
-        raise PanelError(f"target={target} is none of the {rows.shape[-2]} honest specialists. Count from 0.")
+    whole = isinstance(target, int | np.integer) and not isinstance(target, bool)
+    if not whole or not -rows.shape[-2] <= target < rows.shape[-2]:
+        raise PanelError(
+            f"target={target!r} is none of the {rows.shape[-2]} honest specialists. Count from 0."
+        )
     return copies(rows[..., target, :], count, rows)
 
 
@@ -293,6 +301,7 @@ def gaussian(
     """
     rows, count = read_honest(honest, n_byzantine)
     generator = need_generator(rng, "gaussian")
+    need_number("scale", scale, positive=True)
     spread = rows.std(axis=-2, keepdims=True)
     noise = generator.standard_normal((*rows.shape[:-2], count, rows.shape[-1]))
     lies = rows.mean(axis=-2, keepdims=True) + scale * np.where(spread > 0.0, spread, 1.0) * noise

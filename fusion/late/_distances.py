@@ -9,9 +9,14 @@ from numpy.typing import NDArray
 
 from fusion._arguments import Floats
 from fusion._run import ordered_sum
+from fusion._threads import in_threads, n_threads, split
 
 # Up to these sizes many samples are handled side by side; beyond, each sample is large enough alone.
 LANES_UP_TO = (64, 256)
+# Mean squared differences below this have lost terms to underflow in float32, whose least normal number is 1e-38.
+_LEAST = 1e-30
+# Outputs per partial sum; fixed, so that the order of addition does not depend on the number of threads.
+_PIECE = 1 << 16
 
 
 def out_of_range(rows: NDArray[Any]) -> NDArray[np.bool_]:
@@ -49,6 +54,10 @@ def krum_scores(rows: NDArray[Any], neighbors: int) -> tuple[Floats, NDArray[np.
 
         if rows.size < 4096:
             return _scores(square_distances(rows), neighbors), out_of_range(rows)
+        from fusion._kernels.compiled import worth_specialising
+
+        if n > 1 and n * d >= 8 and worth_specialising(("krum", rows.dtype, n, neighbors), rows.size):
+            return _scores_in_lanes(rows, neighbors)
         scores = np.empty((n_samples, n))
         marks = np.zeros(n_samples, dtype=np.uint8)
         pairs = comparators(n - 1, 0, neighbors)
@@ -57,6 +66,30 @@ def krum_scores(rows: NDArray[Any], neighbors: int) -> tuple[Floats, NDArray[np.
     square = square_distances(rows)
     unclean = unclean_distances(rows, square)
     return _scores(square, neighbors), unclean
+
+
+def _scores_in_lanes(rows: NDArray[Any], neighbors: int) -> tuple[Floats, NDArray[np.bool_]]:
+    from fusion._kernels.lanes import krum_of
+    from fusion._kernels.vectors import lanes_of
+
+    n_samples, n, d = rows.shape
+    kernel = krum_of(rows.dtype, n, neighbors)
+    lanes = lanes_of(np.dtype(np.float64))
+    scores = np.empty((n_samples, n))
+    marks = np.zeros(n_samples, dtype=np.uint8)
+    whole = n_samples - n_samples % lanes
+
+    def some(begin: int, end: int) -> None:
+        kernel(rows[begin:end].reshape(-1), d, scores[begin:end], marks[begin:end])
+
+    in_threads(some, split(whole, n_threads(rows.nbytes), lanes))
+    if whole < n_samples:
+        rest = np.zeros((lanes, n, d), dtype=rows.dtype)
+        rest[: n_samples - whole] = rows[whole:]
+        last, found = np.empty((lanes, n)), np.zeros(lanes, dtype=np.uint8)
+        kernel(rest.reshape(-1), d, last, found)
+        scores[whole:], marks[whole:] = last[: n_samples - whole], found[: n_samples - whole]
+    return scores, marks.view(np.bool_)
 
 
 def unclean_distances(rows: NDArray[Any], square: Floats) -> NDArray[np.bool_]:
@@ -96,6 +129,10 @@ def square_distances(rows: NDArray[Any]) -> Floats:
     if rows.dtype not in (np.float32, np.float64):
         rows = rows.astype(np.float64)
     if n <= LANES_UP_TO[0] and d <= LANES_UP_TO[1]:
+        if rows.size * n <= 16384:
+            with np.errstate(over="ignore", invalid="ignore"):
+                gap = rows[:, :, None].astype(np.float64) - rows[:, None]
+                return ordered_sum(gap * gap, 3)
         wide = rows.astype(np.float64, copy=False).transpose(2, 0, 1)
         square = np.zeros((n_samples, n, n))
         with np.errstate(over="ignore", invalid="ignore"):
@@ -103,12 +140,100 @@ def square_distances(rows: NDArray[Any]) -> Floats:
                 gap = column[:, :, None] - column[:, None, :]
                 square += gap * gap
         return square
-    from fusion._kernels import distance as kernels
-    from fusion._kernels.compiled import core
-
-    square = np.empty((n_samples, n, n))
-    rows = np.ascontiguousarray(rows)
-    core(kernels.square_distances, kernels.SQUARE_DISTANCES, rows.dtype, work=0, reassociate=True)(
-        rows, square
-    )
+    square = _pair_sums(rows, None)
+    square += square.transpose(0, 2, 1)
+    if rows.dtype == np.float32:
+        _mend(rows, square)
     return square
+
+
+def centred_gram(rows: NDArray[Any], pivots: NDArray[np.intp], square: Floats) -> Floats:
+    """Give the inner products of the specialists about one of them.
+
+    Parameters
+    ----------
+    rows : ndarray, shape (sample, specialist, output)
+        C-contiguous panel.
+    pivots : ndarray of int, shape (sample,)
+        The specialist in the origin.
+    square : ndarray of float64, shape (sample, specialist, specialist)
+        Squared distances.
+
+    Returns
+    -------
+    ndarray of float64, shape (sample, specialist, specialist)
+    """
+    n_samples, n, d = rows.shape
+    if rows.dtype not in (np.float32, np.float64):
+        rows = rows.astype(np.float64)
+    if n <= LANES_UP_TO[0] and d <= LANES_UP_TO[1]:
+        wide = rows.astype(np.float64)
+        wide -= wide[np.arange(n_samples), pivots][:, None]
+        products: Floats = np.einsum("sid,sjd->sij", wide, wide)
+        return products
+    gram = _pair_sums(rows, pivots)
+    gram += np.triu(gram, 1).transpose(0, 2, 1)
+    if rows.dtype == np.float32:
+        from fusion._kernels import distance as kernels
+        from fusion._kernels.compiled import core
+
+        apart = square[np.arange(n_samples), pivots]
+        own = np.einsum("sii->si", gram)
+        with np.errstate(invalid="ignore"):
+            small = ((own < _LEAST * d) & (apart > 0.0)).any(axis=1)
+        for s in np.flatnonzero(small | ~np.isfinite(gram).all(axis=(1, 2))):
+            kernel = core(kernels.centred_gram, kernels.CENTRED_GRAM, rows.dtype, work=0, reassociate=True)
+            kernel(rows[s], int(pivots[s]), gram[s])
+    return gram
+
+
+def _pair_sums(rows: NDArray[Any], pivots: NDArray[np.intp] | None) -> Floats:
+    """Upper triangles of sums over the outputs, cut into pieces that depend on the shape alone."""
+    from fusion._kernels.pairs import pair_sums_of
+
+    n_samples, n, d = rows.shape
+    kernel = pair_sums_of(rows.dtype, n, centred=pivots is not None)
+    flat = np.ascontiguousarray(rows).reshape(-1)
+    origin = np.zeros(n_samples, dtype=np.int64) if pivots is None else pivots.astype(np.int64)
+    sums = np.zeros((n_samples, n, n))
+
+    def piece(begin: int, end: int) -> Floats:
+        part = sums if d <= _PIECE else np.zeros(sums.shape)
+        kernel(flat, d, begin, end, origin, part)
+        return part
+
+    cuts = [(begin, min(begin + _PIECE, d)) for begin in range(0, d, _PIECE)]
+    if len(cuts) == 1:
+        piece(0, d)
+        return sums
+    step = n_threads(rows.nbytes)
+    for first in range(0, len(cuts), step):
+        for part in in_threads(piece, cuts[first : first + step]):
+            sums += part
+    return sums
+
+
+def _mend(rows: NDArray[Any], square: Floats) -> None:
+    """Take in float64 the distances that float32 squares are too narrow for."""
+    n, d = rows.shape[1:]
+    doubtful = ~(square >= _LEAST * d) | ~np.isfinite(square)
+    doubtful[:, np.arange(n), np.arange(n)] = False
+    for s in np.flatnonzero(doubtful.any(axis=(1, 2))):
+        involved = doubtful[s].any(axis=1)
+        if not np.isfinite(rows[s, involved]).all():
+            continue  # a sample the fault policy looks at again
+        copies = doubtful[s] & (square[s] == 0.0)
+        if not (doubtful[s] & ~copies).any():
+            # Rows at distance 0 share the first row they are at distance 0 from.
+            later = [j for j in range(n) if copies[j, :j].any()]
+            if all(np.array_equal(rows[s, j], rows[s, int(np.argmax(copies[j]))]) for j in later):
+                continue
+        from fusion._kernels import distance as kernels
+        from fusion._kernels.compiled import core
+
+        wide = np.empty((1, n, n))
+        kernel = core(
+            kernels.square_distances, kernels.SQUARE_DISTANCES, rows.dtype, work=0, reassociate=True
+        )
+        kernel(rows[s : s + 1], wide)
+        square[s][doubtful[s]] = wide[0][doubtful[s]]

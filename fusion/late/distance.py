@@ -240,23 +240,17 @@ def _krum_rule(name: str, n_byzantine: Any, m: Any, neighbors: str, scope: str) 
 
 def _best(scores: Floats, m: int) -> Floats:
     weights = np.zeros(scores.shape)
-    if m == 1:
+    if scores.size > 4096 and scores.shape[1] <= 64:
+        from fusion._kernels.compiled import core
+        from fusion._kernels.distance import LEAST_SCORES, least_scores
+
+        work = scores.size * scores.shape[1]
+        core(least_scores, LEAST_SCORES, scores.dtype, work=work)(np.ascontiguousarray(scores), m, weights)
+    elif m == 1:
         weights[np.arange(len(scores)), np.argmin(scores, axis=1)] = 1.0
-        return weights
-    n = scores.shape[1]
-    if n > 32:
+    else:
         chosen = np.argsort(scores, axis=1, kind="stable")[:, :m]
         np.put_along_axis(weights, chosen, 1.0 / m, axis=1)
-        return weights
-    # Counting who is better is four times faster than a stable sort of so few.
-    columns = np.ascontiguousarray(scores.T)
-    better = np.zeros(columns.shape, dtype=np.int8)
-    for i in range(n):
-        for j in range(i + 1, n):
-            later = columns[j] < columns[i]
-            better[i] += later
-            better[j] += ~later
-    weights[(better < m).T] = 1.0 / m
     return weights
 
 

@@ -13,11 +13,21 @@ from fusion._arguments import Floats, check_choice
 from fusion._faults import Rule, Unclean
 from fusion._operator import Operator
 from fusion._run import run
-from fusion.late._distances import LANES_UP_TO, out_of_range, square_distances, unclean_distances
+from fusion.late._distances import (
+    LANES_UP_TO,
+    centred_gram,
+    out_of_range,
+    square_distances,
+    unclean_distances,
+)
 from theory._exceptions import FaultWarning, PanelError
 
 # Weiszfeld steps in lanes before Newton takes over; isotropic panels need about ten.
 _LANE_STEPS = 32
+# Distances are never taken for less.
+_AT_A_ROW = 1e-150
+# How often the medoid is looked for from a better one: a lie may hide a lesser lie, and that one the others.
+_MEDOID_ROUNDS = 4
 _STEP_SIZES = (1.0, 0.5, 0.2, 0.05, 0.01)
 
 
@@ -202,17 +212,26 @@ def _newton(
     n_samples, n, _ = rows.shape
     square[:, np.arange(n), np.arange(n)] = 0.0
     length = np.sqrt(square)
-    first = np.argmin((length * alpha[:, None, :]).sum(axis=2), axis=1)
-    gram = _gram(rows, first)
-    # One far liar hides the differences between honest sums; summed differences from one honest row show them:
-    # |x_i - x_j| - |x_j - c| = (|x_i - c|^2 - 2 (x_i - c)(x_j - c)) / (|x_i - x_j| + |x_j - c|).
-    own = np.einsum("sii->si", gram)
-    reach = length + np.sqrt(own)[:, None, :]
-    gain = (own[:, :, None] - 2.0 * gram) / np.where(reach > 0.0, reach, 1.0)
-    medoid = np.argmin((gain * alpha[:, None, :]).sum(axis=2), axis=1)
-    at = np.arange(n_samples)
-    beside = gram[at, medoid]
-    gram = gram - beside[:, :, None] - beside[:, None, :] + beside[at, medoid][:, None, None]
+    medoid = np.argmin((length * alpha[:, None, :]).sum(axis=2), axis=1)
+    gram = np.empty((n_samples, n, n))
+    moved = np.arange(n_samples)
+    for remaining in reversed(range(_MEDOID_ROUNDS)):
+        part = rows if moved.size == n_samples else rows[moved]
+        gram[moved] = about = centred_gram(part, medoid[moved], square[moved])
+        # One far liar hides the differences between honest sums; summed differences from one honest row show them:
+        # |x_i - x_j| - |x_j - c| = (|x_i - c|^2 - 2 (x_i - c)(x_j - c)) / (|x_i - x_j| + |x_j - c|).
+        own = np.einsum("sii->si", about)
+        reach = length[moved] + np.sqrt(own)[:, None, :]
+        gain = (own[:, :, None] - 2.0 * about) / np.where(reach > 0.0, reach, 1.0)
+        best = np.argmin((gain * alpha[moved][:, None, :]).sum(axis=2), axis=1)
+        # Copies of the medoid, and rows no better than it within rounding, are no reason to look again.
+        at = np.arange(moved.size)
+        mine = (gain[at, medoid[moved]] * alpha[moved]).sum(axis=1)
+        less = (gain[at, best] * alpha[moved]).sum(axis=1) < mine - 1e-12 * np.sqrt(own[at, best])
+        moved = moved[less]
+        if not moved.size or not remaining:
+            break
+        medoid[moved] = best[less]
     weights = np.zeros((n_samples, n))
     residual = np.full(n_samples, np.inf)
     reach = np.sqrt(np.maximum(np.einsum("sii->si", gram), 0.0))
@@ -241,23 +260,25 @@ def _newton(
         plain = omega / total
         delta = plain - v
         rho = total[:, 0] * np.sqrt(np.maximum(np.einsum("si,sij,sj->s", delta, g, delta), 0.0))
+        # At a row that is not the answer (rounding may lead there) nothing can be said.
+        rho[(distance <= _AT_A_ROW).any(axis=1)] = np.inf
         residual[open_] = rho
         done = rho <= tol
-        cosine = g - gv[:, :, None] - gv[:, None, :] + vgv[:, None, None]
-        cosine /= distance[:, :, None] * distance[:, None, :]
-        system = np.eye(n) * total[:, :, None] - omega[:, :, None] * cosine
-        c = _solve(system, a)
-        push = c / distance
         with np.errstate(invalid="ignore", over="ignore"):
+            cosine = g - gv[:, :, None] - gv[:, None, :] + vgv[:, None, None]
+            cosine /= distance[:, :, None] * distance[:, None, :]
+            system = np.eye(n) * total[:, :, None] - omega[:, :, None] * cosine
+            c = _solve(system, a)
+            push = c / distance
             newton = push - v * push.sum(axis=1, keepdims=True)
-            best, value = plain, (a * _distances(g, plain)[0]).sum(axis=1)
+            best, (value, scale) = plain, _objective(g, plain, a)
             # Shorter steps matter where rows are nearly on a line and the objective nearly flat along it. Near
             # the end the objective no longer tells the two apart, and the full Newton step is the better one.
             for size in _STEP_SIZES:
                 trial = v + size * newton
-                reached = (a * _distances(g, trial)[0]).sum(axis=1)
+                reached, _ = _objective(g, trial, a)
                 use = np.isfinite(trial).all(axis=1) & (
-                    reached <= value * (1.0 + (1e-13 if size == 1.0 else -1e-13))
+                    reached <= value + scale * (1e-13 if size == 1.0 else -1e-13)
                 )
                 best = np.where(use[:, None], trial, best)
                 value = np.where(use, reached, value)
@@ -280,26 +301,17 @@ def _solve(system: Floats, right: Floats) -> Floats:
     return found
 
 
+def _objective(gram: Floats, weights: Floats, alpha: Floats) -> tuple[Floats, Floats]:
+    """Give the summed distance less that of the medoid, and the size of its terms: far rows hide no near ones."""
+    own = np.einsum("sii->si", gram)
+    distance, gv, vgv = _distances(gram, weights)
+    reach = distance + np.sqrt(np.maximum(own, 0.0))
+    gain = alpha * (vgv[:, None] - 2.0 * gv) / np.where(reach > 0.0, reach, 1.0)
+    return gain.sum(axis=1), np.abs(gain).sum(axis=1)
+
+
 def _distances(gram: Floats, weights: Floats) -> tuple[Floats, Floats, Floats]:
     gv = np.einsum("sij,sj->si", gram, weights)
     vgv = np.einsum("si,si->s", weights, gv)
     square = np.einsum("sii->si", gram) - 2.0 * gv + vgv[:, None]
-    return np.sqrt(np.maximum(square, 1e-300)), gv, vgv
-
-
-def _gram(rows: NDArray[Any], pivot: NDArray[np.intp]) -> Floats:
-    n_samples, n, d = rows.shape
-    if n <= LANES_UP_TO[0] and d <= LANES_UP_TO[1]:
-        wide = rows.astype(np.float64)
-        wide -= wide[np.arange(n_samples), pivot][:, None]
-        products: Floats = np.einsum("sid,sjd->sij", wide, wide)
-        return products
-    from fusion._kernels.compiled import core
-    from fusion._kernels.distance import CENTRED_GRAM, centred_gram
-
-    gram = np.empty((n_samples, n, n))
-    for s in range(n_samples):
-        core(centred_gram, CENTRED_GRAM, rows.dtype, work=0, reassociate=True)(
-            rows[s], int(pivot[s]), gram[s]
-        )
-    return gram
+    return np.sqrt(np.maximum(square, _AT_A_ROW**2)), gv, vgv

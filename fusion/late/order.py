@@ -12,11 +12,7 @@ from fusion._arguments import Floats, heaviest
 from fusion._faults import Rule, Unclean
 from fusion._operator import Operator
 from fusion._run import ordered_sum, run
-
-# Beyond this many specialists sorting each coordinate beats a network of comparators.
-_NETWORK = 128
-# Below this many numbers NumPy's sort costs less than reaching the compiled core.
-_TINY = 4096
+from fusion.late._ranks import mean_of_ranks
 
 
 def median(panel: Any, *, weights: Any = None, missing: str = "fault", excess: str = "raise") -> Any:
@@ -181,7 +177,7 @@ def _trimmed_rule(n_byzantine: Any) -> Rule:
 def _median_core(rows: NDArray[Any], f: int, alpha: Floats | None) -> tuple[NDArray[Any], Unclean]:
     n = rows.shape[1]
     if alpha is None:
-        return _mean_of_ranks(rows, (n - 1) // 2, n // 2 + 1)
+        return mean_of_ranks(rows, (n - 1) // 2, n // 2 + 1)
     order = np.argsort(rows, axis=1, kind="stable")
     values = np.take_along_axis(rows, order, axis=1)
     low, high = _middle(alpha, order)
@@ -205,7 +201,7 @@ def _middle(alpha: Floats, order: NDArray[np.intp]) -> tuple[NDArray[np.intp], N
 def _trimmed_core(rows: NDArray[Any], f: int, alpha: Floats | None) -> tuple[NDArray[Any], Unclean]:
     n = rows.shape[1]
     if alpha is None:
-        return _mean_of_ranks(rows, f, n - f)
+        return mean_of_ranks(rows, f, n - f)
     trim = heaviest(alpha, f)[:, None, None]
     order = np.argsort(rows, axis=1, kind="stable")
     values = np.take_along_axis(rows, order, axis=1)
@@ -220,51 +216,6 @@ def _trimmed_core(rows: NDArray[Any], f: int, alpha: Floats | None) -> tuple[NDA
 def _unclean(rows: NDArray[Any]) -> NDArray[np.bool_]:
     found: NDArray[np.bool_] = ~np.isfinite(rows).all(axis=(1, 2))
     return found
-
-
-def _mean_of_ranks(rows: NDArray[Any], low: int, high: int) -> tuple[NDArray[Any], Unclean]:
-    """Average the order statistics low <= rank < high of every coordinate.
-
-    Parameters
-    ----------
-    rows : ndarray, shape (sample, specialist, output)
-        C-contiguous panel.
-    low, high : int
-        Ranks, counted from 0.
-
-    Returns
-    -------
-    fused : ndarray, shape (sample, output)
-    unclean : ndarray of bool, shape (sample,)
-        Samples that hold a non-finite value, or whose sum overflowed.
-    """
-    n_samples, n, d = rows.shape
-    native = rows.dtype in (np.float32, np.float64)
-    if native and n <= _NETWORK and rows.size >= _TINY:
-        from fusion._kernels.compiled import core
-        from fusion._kernels.networks import comparators
-        from fusion._kernels.order import KEPT_MEAN, LANES, LANES_OF_A_VECTOR, kept_mean
-
-        out = np.empty((n_samples, d), dtype=rows.dtype)
-        marks = np.zeros(n_samples, dtype=np.uint8)
-        lanes = LANES if d < LANES else LANES_OF_A_VECTOR
-        kernel = core(kept_mean, KEPT_MEAN, rows.dtype, work=rows.size * 8)
-        kernel(rows, comparators(n, low, high), low, high, lanes, out, marks)
-        unclean = marks.view(np.bool_)
-        if rows.dtype == np.float64:
-            unclean |= ~np.isfinite(out).all(axis=1)
-        return out, unclean
-    wide = np.result_type(rows.dtype, np.float64)
-    out = np.empty((n_samples, d), dtype=rows.dtype)
-    step = max(1, 4_000_000 // (n * d))
-    with np.errstate(over="ignore", invalid="ignore"):
-        for start in range(0, n_samples, step):
-            block = rows[start : start + step]
-            ranked = np.sort(block, axis=1)[:, low:high].astype(wide)
-            out[start : start + step] = ordered_sum(ranked, 1) / (high - low)
-        # One number per sample: any NaN or infinity makes the sum of (x - x) NaN.
-        unclean = ~np.isfinite(rows.reshape(n_samples, -1)).all(axis=1) | ~np.isfinite(out).all(axis=1)
-    return out, unclean
 
 
 def _median_share(rows: NDArray[Any], f: int, alpha: Floats | None) -> tuple[NDArray[Any], Unclean]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fusion._arguments import Floats
 from fusion._faults import Rule, Unclean
 from fusion._operator import Operator
-from fusion._run import combine, is_differentiable, run
+from fusion._run import is_differentiable, ordered_sum, run, weigh
 from theory._exceptions import PanelError
 from theory.panel import as_panel
 
@@ -110,10 +110,11 @@ def log_pool(
     floor: float = 1e-6,
     sharpness: float = 1.0,
     from_logits: bool = False,
+    rule: str | Operator | None = None,
     missing: str = "fault",
     excess: str = "raise",
 ) -> Any:
-    """Pool probabilities by the weighted geometric mean.
+    """Pool probabilities by the weighted geometric mean, or by a robust rule on their logarithms.
 
     Parameters
     ----------
@@ -127,8 +128,12 @@ def log_pool(
         Exponent of the pooled distribution; above 1 for specialists with independent evidence.
     from_logits : bool, default False
         Whether the answers are logits; they are taken as they are, without a floor.
+    rule : str or Operator, optional
+        What takes the place of the mean, such as ``TrimmedMean(2)``: it fuses the centred log ratios
+        log p_k - mean_l log p_l, and its own budget, weights and scope hold.
     missing : {"fault", "abstain", "raise"}, default "fault"
-        As in `mean`; outputs that a specialist left out as NaN are pooled over the others.
+        As in `mean`, or in the rule; without a rule, outputs that a specialist left out as NaN are pooled over
+        the others.
     excess : {"raise", "nan"}, default "raise"
         As in `mean`.
 
@@ -157,8 +162,10 @@ def log_pool(
     --------
     >>> log_pool([[0.5, 0.5], [0.8, 0.2]]).round(3)
     array([0.667, 0.333])
+    >>> log_pool([[0.5, 0.5], [0.8, 0.2], [1e-9, 1 - 1e-9]], rule="trimmed_mean").round(3)
+    array([0.5, 0.5])
     """
-    pool = LogPool(floor=floor, sharpness=sharpness, from_logits=from_logits)
+    pool = LogPool(floor=floor, sharpness=sharpness, from_logits=from_logits, rule=rule)
     return pool(panel, weights=weights, missing=missing, excess=excess)
 
 
@@ -203,6 +210,8 @@ class LogPool(Operator):
         Exponent of the pooled distribution.
     from_logits : bool, default False
         Whether the answers are logits.
+    rule : str or Operator, optional
+        What fuses the centred log ratios; the mean unless given.
 
     Examples
     --------
@@ -214,9 +223,21 @@ class LogPool(Operator):
     floor: float = 1e-6
     sharpness: float = 1.0
     from_logits: bool = False
+    rule: str | Operator | None = None
 
     def _rule(self) -> Rule:
-        return _mean_rule(self.name)
+        if self.rule is None:
+            return _mean_rule(self.name)
+        from fusion._registry import get_operator
+
+        inner = get_operator(self.rule)
+        if inner.stage != "late" or inner.row.domain != "real" or inner.name == "fltrust":
+            raise PanelError(
+                f"log_pool cannot use rule={self.rule!r} on logarithms. Use a rule of location, such as "
+                "'trimmed_mean'."
+            )
+        # A row with holes has no centre to take its log ratios from.
+        return replace(inner._rule(), coordinatewise=False)
 
     def _run(self, panel: Any, what: Any, weights: Any, missing: str, excess: str) -> Any:
         differentiable = is_differentiable(panel)
@@ -226,43 +247,45 @@ class LogPool(Operator):
             "torch.float16",
             "torch.bfloat16",
         )
-        self._check(values, wrap.names, partly=missing == "abstain", tolerance=1e-2 if half else 1e-4)
-        if what != "fused":
-            # The shares of the pool are those of the mean of the logarithms: the weights themselves.
-            if what == "weights":
-                raise PanelError(
-                    "log_pool gives no weights for the answers themselves; they weigh their logarithms. "
-                    "Use .support."
-                )
-            return run(
-                wrap.like if differentiable else panel,
-                self._rule(),
-                what,
-                weights=weights,
-                missing=missing,
-                excess=excess,
+        partly = missing == "abstain" and self.rule is None
+        self._check(values, wrap.names, partly=partly, tolerance=1e-2 if half else 1e-4)
+        if what == "weights":
+            raise PanelError(
+                "log_pool gives no weights for the answers themselves; they weigh their logarithms. "
+                "Use .support."
             )
-        if differentiable:
+        if differentiable and what == "fused":
             from fusion._torch.gradients import log_pool_with_gradient
 
             return log_pool_with_gradient(panel, self, weights=weights, missing=missing, excess=excess)
-        logs = values.astype(np.result_type(values.dtype, np.float64))
-        if not self.from_logits:
-            with np.errstate(invalid="ignore"):
-                logs = np.log((1.0 - values.shape[-1] * self.floor) * logs + self.floor)
-        else:
-            # Common constants of a row cancel in the pool; without them nothing overflows below.
-            finite = np.where(np.isfinite(logs), logs, -np.inf)
-            top = finite.max(axis=-1, keepdims=True)
-            logs = logs - np.where(np.isfinite(top), top, 0.0)
+        logs = self._logs(values)
         if wrap.kind == "xarray":
             logs = wrap.like.transpose(*wrap.dims).copy(data=logs)
-        pooled = run(logs, self._rule(), "fused", weights=weights, missing=missing, excess=excess)
-        raw = self.sharpness * np.asarray(pooled)
+        pooled = np.asarray(run(logs, self._rule(), what, weights=weights, missing=missing, excess=excess))
+        if what == "support":
+            return wrap.weights(pooled, operator=self.name)
+        raw = self.sharpness * pooled
         raw = raw - raw.max(axis=-1, keepdims=True)
         shares = np.exp(raw)
         shares /= shares.sum(axis=-1, keepdims=True)
         return wrap(shares.astype(values.dtype), operator=self.name)
+
+    def _logs(self, values: NDArray[Any]) -> NDArray[Any]:
+        logs = values.astype(np.result_type(values.dtype, np.float64))
+        if self.from_logits:
+            # Common constants of a row cancel in the pool; without them nothing overflows below.
+            finite = np.where(np.isfinite(logs), logs, -np.inf)
+            top = finite.max(axis=-1, keepdims=True)
+            logs = logs - np.where(np.isfinite(top), top, 0.0)
+        else:
+            with np.errstate(invalid="ignore"):
+                logs = np.log((1.0 - values.shape[-1] * self.floor) * logs + self.floor)
+        if self.rule is not None:
+            with np.errstate(invalid="ignore"):
+                centre = ordered_sum(logs, logs.ndim - 1)[..., None] / logs.shape[-1]
+            # A row with holes keeps them, so that the fault policy sees it as it came.
+            logs = logs - np.where(np.isfinite(centre), centre, 0.0)
+        return logs
 
     def _check(self, values: NDArray[Any], names: tuple[str, ...], *, partly: bool, tolerance: float) -> None:
         n_outputs = values.shape[-1]
@@ -298,9 +321,8 @@ def _mean_rule(name: str) -> Rule:
 
 def _mean_core(rows: NDArray[Any], f: int, alpha: Floats | None) -> tuple[NDArray[Any], Unclean]:
     weights = np.ones((1, rows.shape[1])) if alpha is None else alpha
-    fused = combine(rows, weights)
     # NaN and infinity survive a sum in which every weight differs from 0.
-    return fused, ~np.isfinite(fused).all(axis=1)
+    return weigh(rows, weights)
 
 
 def _mean_weights(rows: NDArray[Any], f: int, alpha: Floats | None) -> tuple[NDArray[Any], Unclean]:

@@ -65,9 +65,6 @@ def test_interpreted_and_compiled_give_the_same_bits(dtype):
             (panel, comparators(5, 0, 3), 3, scores, unclean),
             compiled_one=how,
         )
-        rows = np.zeros((5, 3), dtype)
-        weights = rng.uniform(size=(1, 6)) if not results else results[0][-1]
-        run(distance.weighted_rows, distance.WEIGHTED_ROWS, dtype, (panel, weights, rows), compiled_one=how)
         found, residual, bad = np.zeros((5, 6)), np.zeros(5), np.zeros(5, np.uint8)
         alpha = np.full((1, 6), 1 / 6)
         run(
@@ -77,7 +74,7 @@ def test_interpreted_and_compiled_give_the_same_bits(dtype):
             (panel, alpha, comparators(6, 2, 4), 1e-10, 32, found, residual, bad),
             compiled_one=how,
         )
-        results.append((out, marks, scores, unclean, rows, found, residual, bad, weights))
+        results.append((out, marks, scores, unclean, found, residual, bad))
     for one, other in zip(*results, strict=True):
         clean = np.arange(5) != 2
         np.testing.assert_array_equal(
@@ -85,7 +82,7 @@ def test_interpreted_and_compiled_give_the_same_bits(dtype):
         )
     assert results[1][1].tolist() == [0, 0, 1, 0, 0]
     assert results[1][3].tolist() == [0, 0, 1, 0, 0]
-    assert results[1][7].tolist() == [0, 0, 1, 0, 0]
+    assert results[1][6].tolist() == [0, 0, 1, 0, 0]
 
 
 def test_read_only_panels_need_no_second_compilation():
@@ -100,12 +97,20 @@ def test_read_only_panels_need_no_second_compilation():
     assert len(kernel.signatures) == 1
 
 
-def test_signatures_match_their_functions():
-    for module in (order, distance, geometric):
-        for name, function in inspect.getmembers(module, inspect.isfunction):
-            if function.__module__ == module.__name__:
-                letters = getattr(module, name.upper()).split()
-                assert len(letters) == len(inspect.signature(function).parameters), name
+@pytest.mark.parametrize(
+    "function",
+    [
+        order.kept_mean,
+        distance.krum_scores,
+        distance.least_scores,
+        distance.square_distances,
+        distance.centred_gram,
+        geometric.geometric_weights,
+    ],
+)
+def test_signatures_match_their_functions(function):
+    letters = getattr(inspect.getmodule(function), function.__name__.upper()).split()
+    assert len(letters) == len(inspect.signature(function).parameters)
 
 
 def test_tiny_panels_do_not_load_numba():

@@ -39,6 +39,17 @@ def test_names_and_rows():
         ("krum", {}, (4.89, 14.9, 7.49, 4.57)),
         ("krum", {"neighbors": "n-f-2"}, (6.93, np.inf, 9.78, 5.42)),
         ("mean", {}, (np.inf,) * 4),
+        ("winsorized_mean", {}, (0.36, 2.0, 0.96, 0.463)),
+        ("smea", {}, (1.33, 8.0, 3.0, 1.14)),
+        ("minimum_variance_averaging", {}, (1.33, 8.0, 3.0, 1.14)),
+        ("phocas", {}, (1.33, 8.0, 3.0, 1.14)),
+        ("mean_around_median", {}, (2.0, 8.0, 4.0, 2.0)),
+        ("aksel", {}, (2.0, 8.0, 4.0, 2.0)),
+        ("minimum_diameter_averaging", {}, (1.65, 9.29, 6.10, 2.18)),
+        ("medoid", {}, (3.56, 18.0, 6.12, 3.31)),
+        ("monna", {}, (4.0, 8.0, 12.0, 8.0)),
+        ("caf", {}, (np.inf,) * 4),
+        ("bulyan", {}, (np.inf,) * 4),
     ],
 )
 def test_resilience_at_the_published_places(name, params, values):
