@@ -61,7 +61,6 @@ class Rule:
 
     name: str
     minimum: Callable[[int], int] = lambda f: 1
-    most: int | None = None
     n_byzantine: Any = None
     withstands: Callable[[int], int] = lambda n: 0
     fuse: Core | None = None
@@ -73,6 +72,7 @@ class Rule:
     scope: str = "sample"
     gradient: str = "linear"
     pivot: int | str | None = None
+    most: int | None = None
 
     @property
     def takes_budget(self) -> bool:
