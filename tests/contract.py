@@ -57,7 +57,7 @@ def panels(name, n, d, seed=0, samples=6):
     yield "random", domain(name, normal)
     yield "tied", domain(name, rng.integers(0, 3, size=(samples, n, d)).astype(float))
     yield "duplicated", domain(name, twice)
-    yield "huge offset", domain(name, normal + 1e7)
+    yield "huge offset", domain(name, normal + 1e8)
     yield "all equal", domain(name, np.repeat(normal[:, :1], n, axis=1))
     yield "heavy tailed", domain(name, rng.standard_cauchy(size=(samples, n, d)) * 100)
 
