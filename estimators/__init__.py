@@ -15,6 +15,8 @@ check_siblings("estimators", __file__)
 _EXPORTS: dict[str, str] = {
     "Arbiter": "stacking",
     "CovarianceWeights": "weights",
+    "DecorrelatedSelection": "selection",
+    "GreedySelection": "selection",
     "OneVsRestCalibration": "calibration",
     "PanelAudit": "audit",
     "RobustFusionClassifier": "ensemble",
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from estimators.ensemble import RobustFusionClassifier, RobustFusionRegressor
     from estimators.fusions import learned_fusion_names
     from estimators.readers.reader import PanelTable, read_panel
+    from estimators.selection import DecorrelatedSelection, GreedySelection
     from estimators.specialists import Specialist
     from estimators.stacking import Arbiter
     from estimators.team import make_fusion

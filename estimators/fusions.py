@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
+from estimators.selection import DecorrelatedSelection, GreedySelection
 from estimators.stacking import Arbiter
 from estimators.weights import CovarianceWeights, SkillWeights, TopSpecialists
 from fusion import Operator, get_operator, operator_names
@@ -24,6 +25,8 @@ _LEARNED = {
     "log_odds": lambda: SkillWeights("log_odds"),
     "arbiter": lambda: Arbiter(),
     "best_single": lambda: TopSpecialists(1),
+    "greedy": lambda: GreedySelection(),
+    "decorrelated": lambda: DecorrelatedSelection(),
 }
 
 
@@ -112,6 +115,10 @@ def fusion_name(fusion: Any) -> str:
         return "covariance"
     if isinstance(fusion, Arbiter):
         return "arbiter"
+    if isinstance(fusion, GreedySelection):
+        return "greedy"
+    if isinstance(fusion, DecorrelatedSelection):
+        return "decorrelated"
     if isinstance(fusion, TopSpecialists):
         return "best_single" if fusion.k == 1 else f"top_{fusion.k}"
     return str(getattr(fusion, "__name__", type(fusion).__name__))
