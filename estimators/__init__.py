@@ -25,6 +25,7 @@ _EXPORTS: dict[str, str] = {
     "Specialist": "specialists",
     "TemperatureScaling": "calibration",
     "TopSpecialists": "weights",
+    "TruthInference": "truth",
     "Views": "views",
     "learned_fusion_names": "fusions",
     "make_fusion": "team",
@@ -52,5 +53,6 @@ if TYPE_CHECKING:
     from estimators.specialists import Specialist
     from estimators.stacking import Arbiter
     from estimators.team import make_fusion
+    from estimators.truth import TruthInference
     from estimators.views import Views
     from estimators.weights import CovarianceWeights, SkillWeights, TopSpecialists

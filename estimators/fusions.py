@@ -12,6 +12,7 @@ from sklearn.base import clone
 
 from estimators.selection import DecorrelatedSelection, GreedySelection
 from estimators.stacking import Arbiter
+from estimators.truth import TruthInference
 from estimators.weights import CovarianceWeights, SkillWeights, TopSpecialists
 from fusion import Operator, get_operator, operator_names
 from theory import BudgetError, FaultWarning, PanelError
@@ -27,6 +28,7 @@ _LEARNED = {
     "best_single": lambda: TopSpecialists(1),
     "greedy": lambda: GreedySelection(),
     "decorrelated": lambda: DecorrelatedSelection(),
+    "dawid_skene": lambda: TruthInference(),
 }
 
 
@@ -115,6 +117,8 @@ def fusion_name(fusion: Any) -> str:
         return "covariance"
     if isinstance(fusion, Arbiter):
         return "arbiter"
+    if isinstance(fusion, TruthInference):
+        return fusion.model + "_discount" * (fusion.correlation == "discount")
     if isinstance(fusion, GreedySelection):
         return "greedy"
     if isinstance(fusion, DecorrelatedSelection):
