@@ -16,6 +16,7 @@ _EXPORTS: dict[str, str] = {
     "Arbiter": "stacking",
     "CovarianceWeights": "weights",
     "DecorrelatedSelection": "selection",
+    "DynamicSelection": "dynamic",
     "GreedySelection": "selection",
     "OneVsRestCalibration": "calibration",
     "PanelAudit": "audit",
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from estimators.calibration import OneVsRestCalibration, TemperatureScaling
     from estimators.datasets.llm_panels import LLMPanel, llm_panel_names, load_llm_panel
     from estimators.datasets.mfeat import SixViewDigits, load_mfeat
+    from estimators.dynamic import DynamicSelection
     from estimators.ensemble import RobustFusionClassifier, RobustFusionRegressor
     from estimators.fusions import learned_fusion_names
     from estimators.readers.reader import PanelTable, read_panel
