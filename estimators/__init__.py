@@ -17,6 +17,7 @@ _EXPORTS: dict[str, str] = {
     "CovarianceWeights": "weights",
     "DecorrelatedSelection": "selection",
     "DynamicSelection": "dynamic",
+    "Gate": "gating",
     "GreedySelection": "selection",
     "OneVsRestCalibration": "calibration",
     "PanelAudit": "audit",
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from estimators.dynamic import DynamicSelection
     from estimators.ensemble import RobustFusionClassifier, RobustFusionRegressor
     from estimators.fusions import learned_fusion_names
+    from estimators.gating import Gate
     from estimators.readers.reader import PanelTable, read_panel
     from estimators.selection import DecorrelatedSelection, GreedySelection
     from estimators.specialists import Specialist

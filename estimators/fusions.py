@@ -12,6 +12,7 @@ from sklearn.base import clone
 
 from estimators.columns import take_rows
 from estimators.dynamic import DynamicSelection
+from estimators.gating import Gate
 from estimators.selection import DecorrelatedSelection, GreedySelection
 from estimators.stacking import Arbiter
 from estimators.truth import TruthInference
@@ -32,6 +33,7 @@ _LEARNED = {
     "decorrelated": lambda: DecorrelatedSelection(),
     "dawid_skene": lambda: TruthInference(),
     "dynamic": lambda: DynamicSelection(),
+    "gate": lambda: Gate(),
 }
 
 
@@ -120,6 +122,8 @@ def fusion_name(fusion: Any) -> str:
         return "covariance"
     if isinstance(fusion, Arbiter):
         return "arbiter"
+    if isinstance(fusion, Gate):
+        return "gate"
     if isinstance(fusion, DynamicSelection):
         return f"dynamic_{fusion.rule}"
     if isinstance(fusion, TruthInference):
