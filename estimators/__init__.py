@@ -15,6 +15,10 @@ check_siblings("estimators", __file__)
 _EXPORTS: dict[str, str] = {
     "Arbiter": "stacking",
     "CovarianceWeights": "weights",
+    "DecorrelatedSelection": "selection",
+    "DynamicSelection": "dynamic",
+    "Gate": "gating",
+    "GreedySelection": "selection",
     "OneVsRestCalibration": "calibration",
     "PanelAudit": "audit",
     "RobustFusionClassifier": "ensemble",
@@ -23,6 +27,7 @@ _EXPORTS: dict[str, str] = {
     "Specialist": "specialists",
     "TemperatureScaling": "calibration",
     "TopSpecialists": "weights",
+    "TruthInference": "truth",
     "Views": "views",
     "learned_fusion_names": "fusions",
     "make_fusion": "team",
@@ -43,11 +48,15 @@ if TYPE_CHECKING:
     from estimators.calibration import OneVsRestCalibration, TemperatureScaling
     from estimators.datasets.llm_panels import LLMPanel, llm_panel_names, load_llm_panel
     from estimators.datasets.mfeat import SixViewDigits, load_mfeat
+    from estimators.dynamic import DynamicSelection
     from estimators.ensemble import RobustFusionClassifier, RobustFusionRegressor
     from estimators.fusions import learned_fusion_names
+    from estimators.gating import Gate
     from estimators.readers.reader import PanelTable, read_panel
+    from estimators.selection import DecorrelatedSelection, GreedySelection
     from estimators.specialists import Specialist
     from estimators.stacking import Arbiter
     from estimators.team import make_fusion
+    from estimators.truth import TruthInference
     from estimators.views import Views
     from estimators.weights import CovarianceWeights, SkillWeights, TopSpecialists

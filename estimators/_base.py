@@ -24,6 +24,7 @@ from estimators._compat import (
     validate_data,
 )
 from estimators.calibration import TemperatureScaling
+from estimators.columns import take_rows
 from estimators.evidence import weigh_evidence
 from estimators.fusions import PanelFuser, fusion_name
 from estimators.panel import Answers, answer_one, calibrate, fit_one, make_splits, out_of_fold
@@ -123,7 +124,7 @@ class BaseRobustFusion(MetaEstimatorMixin, BaseComposition, metaclass=ABCMeta):
         )
         self.calibrators_, folds = self._calibrate(folds, y, sample_weight)
         panel, covered, absent = self._collect(folds, len(y))
-        self._learn(panel, covered, absent, y, sample_weight)
+        self._learn(panel, covered, absent, y, sample_weight, X)
 
     def _learn(
         self,
@@ -132,6 +133,7 @@ class BaseRobustFusion(MetaEstimatorMixin, BaseComposition, metaclass=ABCMeta):
         absent: NDArray[np.bool_],
         y: Any,
         sample_weight: Any,
+        X: Any = None,
     ) -> None:
         """Fit the fusion and weigh the evidence on the out-of-fold panel."""
         target = self._target(y)
@@ -157,7 +159,8 @@ class BaseRobustFusion(MetaEstimatorMixin, BaseComposition, metaclass=ABCMeta):
                 )
                 self._fuser = PanelFuser("mean", task=self._task, short=self.short)
             else:
-                self._fuser.fit(seen, truth, sample_weight=weight)
+                place = take_rows(X, rows) if self._fuser.needs_input and X is not None else None
+                self._fuser.fit(seen, truth, sample_weight=weight, X=place)
         self.fusion_ = self._fuser.fusion
         equal = np.full(panel.shape[1], 1.0 / panel.shape[1])
         self.weights_ = getattr(self.fusion_, "weights_", None) if self._fuser.is_learned else equal
@@ -192,7 +195,7 @@ class BaseRobustFusion(MetaEstimatorMixin, BaseComposition, metaclass=ABCMeta):
         faults = self._faulty(panel) & ~absent
         if faults.any():
             panel[faults] = np.nan
-        fused = self._fuser.fuse(panel, faults=faults, names=self._names)
+        fused = self._fuser.fuse(panel, faults=faults, names=self._names, X=X)
         nobody = np.isnan(fused).all(axis=1)
         if nobody.any():
             warnings.warn(

@@ -10,7 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
+from estimators.columns import take_rows
+from estimators.dynamic import DynamicSelection
+from estimators.gating import Gate
+from estimators.selection import DecorrelatedSelection, GreedySelection
 from estimators.stacking import Arbiter
+from estimators.truth import TruthInference
 from estimators.weights import CovarianceWeights, SkillWeights, TopSpecialists
 from fusion import Operator, get_operator, operator_names
 from theory import BudgetError, FaultWarning, PanelError
@@ -24,6 +29,11 @@ _LEARNED = {
     "log_odds": lambda: SkillWeights("log_odds"),
     "arbiter": lambda: Arbiter(),
     "best_single": lambda: TopSpecialists(1),
+    "greedy": lambda: GreedySelection(),
+    "decorrelated": lambda: DecorrelatedSelection(),
+    "dawid_skene": lambda: TruthInference(),
+    "dynamic": lambda: DynamicSelection(),
+    "gate": lambda: Gate(),
 }
 
 
@@ -112,6 +122,16 @@ def fusion_name(fusion: Any) -> str:
         return "covariance"
     if isinstance(fusion, Arbiter):
         return "arbiter"
+    if isinstance(fusion, Gate):
+        return "gate"
+    if isinstance(fusion, DynamicSelection):
+        return f"dynamic_{fusion.rule}"
+    if isinstance(fusion, TruthInference):
+        return fusion.model + "_discount" * (fusion.correlation == "discount")
+    if isinstance(fusion, GreedySelection):
+        return "greedy"
+    if isinstance(fusion, DecorrelatedSelection):
+        return "decorrelated"
     if isinstance(fusion, TopSpecialists):
         return "best_single" if fusion.k == 1 else f"top_{fusion.k}"
     return str(getattr(fusion, "__name__", type(fusion).__name__))
@@ -164,8 +184,19 @@ class PanelFuser:
         """Whether a specialist must name every output to take part."""
         return self.is_operator and not self.fusion.row.coordinatewise and self.fusion.name not in _POOLS
 
+    @property
+    def needs_input(self) -> bool:
+        """Whether a learned fusion looks at the input too."""
+        return self.is_learned and bool(getattr(self.fusion, "needs_input", False))
+
     def fit(
-        self, panel: NDArray[np.float64], y: Any, *, n_options: Any = None, sample_weight: Any = None
+        self,
+        panel: NDArray[np.float64],
+        y: Any,
+        *,
+        n_options: Any = None,
+        sample_weight: Any = None,
+        X: Any = None,
     ) -> None:
         """Fit a learned fusion; do nothing for the others.
 
@@ -179,10 +210,14 @@ class PanelFuser:
             Number of options of each sample, for an :class:`Arbiter`.
         sample_weight : array-like, optional
             Weights of the samples.
+        X : array-like or Views, optional
+            Input of the samples, for fusions that look at it.
         """
         if not self.is_learned:
             return
-        more = {"n_options": n_options} if isinstance(self.fusion, Arbiter) else {}
+        more: dict[str, Any] = {"n_options": n_options} if isinstance(self.fusion, Arbiter) else {}
+        if self.needs_input:
+            more["X"] = X
         self.fusion.fit(panel, y, task=self.task, sample_weight=sample_weight, **more)
 
     def budget(self, n_specialists: int) -> int:
@@ -211,6 +246,7 @@ class PanelFuser:
         faults: NDArray[np.bool_] | None = None,
         names: Any = (),
         n_options: Any = None,
+        X: Any = None,
     ) -> NDArray[np.float64]:
         """Fuse a panel.
 
@@ -224,6 +260,8 @@ class PanelFuser:
             Names of the specialists, for messages.
         n_options : array-like of int, optional
             Number of options of each sample, for an :class:`Arbiter`.
+        X : array-like or Views, optional
+            Input of the samples, for fusions that look at it.
 
         Returns
         -------
@@ -251,19 +289,21 @@ class PanelFuser:
         if self.task == "classification":
             panel = _unnamed_as_zero(panel, gaps, present)
         if not self.is_operator:
-            return self._call(panel, present.any(axis=1), n_options)
+            return self._call(panel, present.any(axis=1), n_options, X)
         if present.all() and not np.isnan(panel).any():
             return np.asarray(self.fusion(panel, missing="raise"))
         return self._fuse_gaps(panel, present, faults)
 
     def _call(
-        self, panel: NDArray[np.float64], somebody: NDArray[np.bool_], n_options: Any
+        self, panel: NDArray[np.float64], somebody: NDArray[np.bool_], n_options: Any, X: Any = None
     ) -> NDArray[np.float64]:
         fused = np.full((len(panel), panel.shape[2]), np.nan)
         rows = panel if somebody.all() else panel[somebody]
         if not len(rows):
             return fused
-        more = {}
+        more: dict[str, Any] = {}
+        if self.needs_input:
+            more["X"] = X if X is None or somebody.all() else take_rows(X, np.flatnonzero(somebody))
         if isinstance(self.fusion, Arbiter) and n_options is not None:
             counts = np.broadcast_to(np.asarray(n_options), (len(panel),))
             more = {"n_options": counts[somebody]}

@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state
 
 from estimators.fusions import PanelFuser
 from estimators.leaderboard import fit_on, fuse_with, losses
+from estimators.selection import DecorrelatedSelection, GreedySelection
 from estimators.stacking import Arbiter
 from estimators.table import Table
 from estimators.weights import CovarianceWeights, SkillWeights, TopSpecialists
@@ -191,7 +192,8 @@ def _halves(table: Table, n_samples: int, rng: np.random.Generator) -> tuple[Tab
 
 def _scores_of(fuser: PanelFuser, test: Table, lied: list[NDArray[np.float64]]) -> list[float]:
     """Score one rule on several attacked panels, in one pass where its answers depend on one row only."""
-    known = isinstance(fuser.fusion, SkillWeights | CovarianceWeights | TopSpecialists | Arbiter)
+    weighers = SkillWeights | CovarianceWeights | TopSpecialists | GreedySelection | DecorrelatedSelection
+    known = isinstance(fuser.fusion, weighers | Arbiter)
     if not (known or (fuser.is_operator and fuser.fusion.scope == "sample")):
         return [score(test, fuse_with(fuser, replace(test, panel=panel))) for panel in lied]
     counts = None if test.n_options is None else np.tile(test.n_options, len(lied))

@@ -202,7 +202,12 @@ class CovarianceWeights(BaseEstimator):
             If the panel and its truth do not fit, or two specialists never answered the same sample.
         """
         values, target, weight = read_training(panel, y, task, sample_weight)
-        errors = answer_errors(values, target, task)
+        self._learn(answer_errors(values, target, task), weight)
+        self.weights_ = self._solve(np.ones(values.shape[1], dtype=bool))
+        return self
+
+    def _learn(self, errors: NDArray[np.float64], weight: NDArray[np.float64] | None) -> None:
+        """Estimate how the specialists err together."""
         gaps = np.isnan(errors)
         moments = error_covariance(
             errors,
@@ -216,8 +221,6 @@ class CovarianceWeights(BaseEstimator):
             self.second_moment_ = (vectors * np.maximum(spectrum, 0.0)) @ vectors.T
         # a weight counts samples, as everywhere in scikit-learn
         self.n_samples_ = int(moments.n) if weight is None else max(round(float(weight.sum())), 2)
-        self.weights_ = self._solve(np.ones(values.shape[1], dtype=bool))
-        return self
 
     def _solve(self, present: NDArray[np.bool_]) -> NDArray[np.float64]:
         chosen = np.flatnonzero(present)
