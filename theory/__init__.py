@@ -21,6 +21,11 @@ _EXPORTS = {
     "ErrorMatrix": "correlation",
     "error_covariance": "correlation",
     "error_correlation": "correlation",
+    "StreamingErrors": "streaming",
+    "PairTests": "pair_tests",
+    "correlated_pairs": "pair_tests",
+    "LabelFreeAccuracy": "label_free",
+    "accuracy_without_labels": "label_free",
     "price": "pricing.price",
     "Baseline": "pricing.baseline",
     "Prices": "pricing.result",
@@ -66,13 +71,16 @@ if TYPE_CHECKING:
     from theory.correlation import ErrorMatrix, error_correlation, error_covariance
     from theory.diversity import Ambiguity, EffectiveNumber, ambiguity, effective_number
     from theory.errors import as_errors, panel_errors
+    from theory.label_free import LabelFreeAccuracy, accuracy_without_labels
     from theory.labels import as_labels, encode_labels
+    from theory.pair_tests import PairTests, correlated_pairs
     from theory.panel import Wrap, as_panel
     from theory.pricing.baseline import Baseline
     from theory.pricing.clones import Clones, find_clones
     from theory.pricing.price import price
     from theory.pricing.result import Prices
     from theory.simulate import SimulatedAnswers, SimulatedPanel, correlated_panel, difficulty_panel
+    from theory.streaming import StreamingErrors
     from theory.variance import (
         Newcomer,
         VarianceReport,

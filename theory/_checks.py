@@ -168,15 +168,21 @@ def read_groups(groups: ArrayLike | None, n: int) -> Ints | None:
     """Read group labels of samples as codes 0, 1, ..."""
     if groups is None:
         return None
-    values = np.asarray(groups)
+    codes = read_strata(groups, n, "groups")
+    if codes.max() == 0:
+        raise PanelError("groups hold one group only: no interval can be had from it. Leave groups out.")
+    return codes
+
+
+def read_strata(strata: ArrayLike, n: int, what: str = "strata") -> Ints:
+    """Read one label per sample as codes 0, 1, ..."""
+    values = np.asarray(strata)
     if values.shape != (n,):
-        raise PanelError(f"groups must be one label per sample ({n}); got shape {values.shape}.")
+        raise PanelError(f"{what} must be one label per sample ({n}); got shape {values.shape}.")
     try:
         codes: Ints = np.unique(values, return_inverse=True)[1].astype(np.int64)
     except TypeError as error:
-        raise PanelError(f"groups hold labels of different kinds ({error}). Turn all into text.") from error
-    if codes.max() == 0:
-        raise PanelError("groups hold one group only: no interval can be had from it. Leave groups out.")
+        raise PanelError(f"{what} hold labels of different kinds ({error}). Turn all into text.") from error
     return codes
 
 

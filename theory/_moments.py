@@ -92,6 +92,20 @@ def kept_weight(sample_weight: ArrayLike | None, table: ErrorTable) -> Floats | 
     return read_sample_weight(kept(sample_weight, table), table.n)
 
 
+def decayed_weight(
+    sample_weight: ArrayLike | None, halflife: float | None, table: ErrorTable
+) -> Floats | None:
+    """Read sample weights and let them halve every `halflife` samples back from the last one."""
+    if halflife is None:
+        return kept_weight(sample_weight, table)
+    if not (np.isfinite(halflife) and halflife > 0):
+        raise PanelError(f"halflife is a number of samples > 0; got {halflife!r}.")
+    n = table.n if table.kept is None else len(table.kept)
+    fading = 2.0 ** (-np.arange(n - 1, -1, -1, dtype=np.float64) / halflife)
+    given = read_sample_weight(sample_weight, n)
+    return kept_weight(fading if given is None else fading * given, table)
+
+
 def moments_of(table: ErrorTable, weight: Floats | None, *, center: bool) -> Moments:
     """Compute the mean and the second moments of a table, centred or not."""
     e, answered, n = table.values, table.answered, table.n
