@@ -51,7 +51,10 @@ _EXPORTS = {
     "min_variance_weights": "weights",
     "bhattacharyya": "bounds.bhattacharyya",
     "Bound": "bounds.result",
-    "certificate": "bounds.voting",
+    "certificate": "bounds.certificates",
+    "chernoff": "bounds.chernoff",
+    "Consistency": "bounds.consistency",
+    "consistency_bound": "bounds.consistency",
     "vote_bounds": "bounds.voting",
     "vote_error": "bounds.voting",
     "Agreement": "agreement",
@@ -66,8 +69,11 @@ if TYPE_CHECKING:
     from theory.agreement import Agreement, error_agreement
     from theory.alignment import stack_specialists
     from theory.bounds.bhattacharyya import bhattacharyya
+    from theory.bounds.certificates import certificate
+    from theory.bounds.chernoff import chernoff
+    from theory.bounds.consistency import Consistency, consistency_bound
     from theory.bounds.result import Bound
-    from theory.bounds.voting import certificate, vote_bounds, vote_error
+    from theory.bounds.voting import vote_bounds, vote_error
     from theory.correlation import ErrorMatrix, error_correlation, error_covariance
     from theory.diversity import Ambiguity, EffectiveNumber, ambiguity, effective_number
     from theory.errors import as_errors, panel_errors

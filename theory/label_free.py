@@ -161,7 +161,7 @@ def accuracy_without_labels(
     gap = np.abs(covariance - np.outer(loading, loading)) / spread
     np.fill_diagonal(gap, 0.0)
     misfit = float(gap.max())
-    warnings = (
+    warnings: tuple[str, ...] = (
         "conditional independence given the truth is assumed; mistakes that specialists share count as accuracy",
     )
     if misfit > _MISFIT:
@@ -196,7 +196,7 @@ def _rank_one(covariance: Floats) -> Floats:
             v[i] = new
         if np.abs(v - before).max() <= 1e-12 * max(float(np.abs(v).max()), 1e-12):
             break
-    return v if v.sum() >= 0 else -v
+    return np.asarray(v if v.sum() >= 0 else -v)
 
 
 def _mean_truth(centred: Floats, w: Floats, v: Floats) -> float:
