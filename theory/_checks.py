@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from theory._backends import from_array, kind_of
 from theory._exceptions import PanelError
-from theory.errors import as_errors
+from theory.errors import _read as _read_values
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -208,9 +208,12 @@ def read_errors(errors: Any, *, missing: str, least: int = 2) -> ErrorTable:
     A specialist that misses one output of a sample counts as absent from that sample.
     """
     check_choice("missing", missing, ("raise", "abstain", "complete"))
-    values, names = as_errors(errors, missing="raise" if missing == "raise" else "abstain")
+    values, names, square = _read_values(errors, "raise" if missing == "raise" else "abstain")
     table = values[:, :, None] if values.ndim == 2 else values
-    largest = max(float(np.nanmax(table, initial=0.0)), -float(np.nanmin(table, initial=0.0)))
+    if not square < _LARGEST**2:  # NaN where one pass did not tell
+        largest = max(float(np.nanmax(table, initial=0.0)), -float(np.nanmin(table, initial=0.0)))
+    else:
+        largest = 0.0
     if largest > _LARGEST:
         raise PanelError(
             f"errors reach {largest:.3g}: their squares and fourth powers overflow. Clip or transform the "
@@ -219,7 +222,7 @@ def read_errors(errors: Any, *, missing: str, least: int = 2) -> ErrorTable:
     answered: NDArray[np.bool_] | None = None
     dropped = 0
     kept: NDArray[np.bool_] | None = None
-    if missing != "raise" and np.isnan(table).any():
+    if missing != "raise" and np.isnan(square) and np.isnan(table).any():
         present: NDArray[np.bool_] = np.asarray(~np.isnan(table).any(axis=2))
         if missing == "complete":
             kept = np.asarray(present.all(axis=1))
