@@ -33,10 +33,21 @@ _EXPORTS = {
     "find_clones": "pricing.clones",
     "Newcomer": "variance",
     "VarianceReport": "variance",
+    "diversification_ratio": "variance",
     "ensemble_variance": "variance",
     "newcomer_helps": "variance",
     "panel_beta": "variance",
     "variance_curve": "variance",
+    "BiasVarianceCovariance": "bias_variance",
+    "DiversityDecomposition": "decompositions",
+    "VoteGain": "decompositions",
+    "bias_variance_covariance": "bias_variance",
+    "diversity_decomposition": "decompositions",
+    "vote_gain": "decompositions",
+    "InformationChain": "information",
+    "gaussian_information": "information",
+    "information_chain": "information",
+    "v_information": "information",
     "Ambiguity": "diversity",
     "EffectiveNumber": "diversity",
     "ambiguity": "diversity",
@@ -68,6 +79,7 @@ if TYPE_CHECKING:
     from theory._exceptions import BudgetError, FaultWarning, NotVerifiedError, PanelError
     from theory.agreement import Agreement, error_agreement
     from theory.alignment import stack_specialists
+    from theory.bias_variance import BiasVarianceCovariance, bias_variance_covariance
     from theory.bounds.bhattacharyya import bhattacharyya
     from theory.bounds.certificates import certificate
     from theory.bounds.chernoff import chernoff
@@ -75,8 +87,20 @@ if TYPE_CHECKING:
     from theory.bounds.result import Bound
     from theory.bounds.voting import vote_bounds, vote_error
     from theory.correlation import ErrorMatrix, error_correlation, error_covariance
+    from theory.decompositions import (
+        DiversityDecomposition,
+        VoteGain,
+        diversity_decomposition,
+        vote_gain,
+    )
     from theory.diversity import Ambiguity, EffectiveNumber, ambiguity, effective_number
     from theory.errors import as_errors, panel_errors
+    from theory.information import (
+        InformationChain,
+        gaussian_information,
+        information_chain,
+        v_information,
+    )
     from theory.label_free import LabelFreeAccuracy, accuracy_without_labels
     from theory.labels import as_labels, encode_labels
     from theory.pair_tests import PairTests, correlated_pairs
@@ -90,6 +114,7 @@ if TYPE_CHECKING:
     from theory.variance import (
         Newcomer,
         VarianceReport,
+        diversification_ratio,
         ensemble_variance,
         newcomer_helps,
         panel_beta,
