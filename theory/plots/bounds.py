@@ -41,8 +41,8 @@ def bound(result: Bound, *, error: float | None = None, ax: Axes | None = None) 
     Examples
     --------
     >>> from theory import plots, vote_bounds
-    >>> plots.bound(vote_bounds([[1, 1, 0], [1, 0, 1], [0, 1, 1], [1, 1, 1]]), error=0.0).get_xlim()[0]
-    0.0
+    >>> plots.bound(vote_bounds([[1, 1, 0], [1, 0, 1], [0, 1, 1], [1, 1, 1]]), error=0.0).get_title()
+    'assumes nothing about correlation'
     """
     # In a PAC-Bayes certificate "tandem" is a certified moment, not a bound.
     moments = "observed_tandem" in result.parts

@@ -39,7 +39,7 @@ def error_matrix(result: ErrorMatrix, *, ax: Axes | None = None) -> Axes:
     >>> from theory import error_correlation, plots
     >>> ax = plots.error_matrix(error_correlation([[1.0, 0.5], [-1.0, 0.0], [0.5, 1.0]]))
     >>> ax.get_title()
-    'mean error correlation 0.76'
+    'mean error correlation 0.72'
     """
     value = result.value if result.kind == "correlation" else standardise(result.value)
     label = "error correlation" if result.kind != "second_moment" else "correlation of errors, bias inside"
