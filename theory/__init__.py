@@ -28,6 +28,21 @@ _EXPORTS = {
     "accuracy_without_labels": "label_free",
     "price": "pricing.price",
     "Baseline": "pricing.baseline",
+    "AttackTable": "pricing.attacks",
+    "EscapeCurve": "pricing.attacks",
+    "escape_curve": "pricing.attacks",
+    "exaggeration_factor": "pricing.attacks",
+    "replication_test": "pricing.attacks",
+    "Settlement": "pricing.settlement",
+    "deposit_needed": "pricing.settlement",
+    "settle": "pricing.settlement",
+    "wager": "pricing.settlement",
+    "Clearing": "pricing.markets",
+    "KellyPool": "pricing.markets",
+    "LogMarket": "pricing.markets",
+    "clear_uniform_price": "pricing.markets",
+    "kelly_pool": "pricing.markets",
+    "log_market": "pricing.markets",
     "Prices": "pricing.result",
     "Clones": "pricing.clones",
     "find_clones": "pricing.clones",
@@ -105,10 +120,26 @@ if TYPE_CHECKING:
     from theory.labels import as_labels, encode_labels
     from theory.pair_tests import PairTests, correlated_pairs
     from theory.panel import Wrap, as_panel
+    from theory.pricing.attacks import (
+        AttackTable,
+        EscapeCurve,
+        escape_curve,
+        exaggeration_factor,
+        replication_test,
+    )
     from theory.pricing.baseline import Baseline
     from theory.pricing.clones import Clones, find_clones
+    from theory.pricing.markets import (
+        Clearing,
+        KellyPool,
+        LogMarket,
+        clear_uniform_price,
+        kelly_pool,
+        log_market,
+    )
     from theory.pricing.price import price
     from theory.pricing.result import Prices
+    from theory.pricing.settlement import Settlement, deposit_needed, settle, wager
     from theory.simulate import SimulatedAnswers, SimulatedPanel, correlated_panel, difficulty_panel
     from theory.streaming import StreamingErrors
     from theory.variance import (
