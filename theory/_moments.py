@@ -50,7 +50,8 @@ class Moments:
         """Mean of (sum_o e_io^2)(sum_o e_io e_jo) over the samples of each pair, rows i."""
         e = self.centred
         if e.shape[2] == 1:
-            return ((e[:, :, 0] ** 3).T @ _times(e[:, :, 0], self.weight)) / self.counts
+            flat = e[:, :, 0]
+            return ((flat * flat * flat).T @ _times(flat, self.weight)) / self.counts
         out = np.zeros_like(self.matrix)
         for start, block, u in _inner(e):
             own = np.einsum("nii->ni", u)

@@ -268,13 +268,13 @@ def price(
     >>> votes.value.round(4), round(votes.total, 4)
     (array([ 0.3333,  0.3333, -0.1667]), 0.5)
 
-    An outlier, under the mean and under the rule that withstands it:
+    An outlier costs under the mean, and hardly less than the others earns under the median:
 
     >>> errors = [[0.1, -0.2, 0.0, 0.3, 9.0], [0.2, 0.1, -0.1, -0.3, 9.0]]
     >>> price(errors, v0=4.0, quorum=3).value.round(2)
-    array([ 1.05,  1.04,  1.01,  1.05, -3.02])
+    array([ 0.77,  0.89,  0.89,  0.86, -2.69])
     >>> price(errors, v0=4.0, quorum=3, game="median").value.round(2)
-    array([0.8, 0.8, 0.8, 0.8, 0.8])
+    array([0.8 , 0.8 , 0.81, 0.79, 0.79])
     """
     check_choice("game", game, ("auto", *_USES))
     if game == "auto":
