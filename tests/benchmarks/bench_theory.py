@@ -56,7 +56,9 @@ def cpu(work: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def both(work: Callable[[], object], base: Callable[[], object] | None = None, repeat: int = 7) -> tuple[float, float]:
+def both(
+    work: Callable[[], object], base: Callable[[], object] | None = None, repeat: int = 7
+) -> tuple[float, float]:
     """Return the least times of two works that run in alternation, after one run that is not counted."""
     work()
     if base is not None:
@@ -92,7 +94,12 @@ def sample_rows() -> list[Row]:
         return np.mean(errors, axis=1)
 
     rows = [
-        Row("prices from errors, 1e5 x 50", "np.mean", *both(lambda: price(errors, v0=1.0, se=False), mean), 4.0),
+        Row(
+            "prices from errors, 1e5 x 50",
+            "np.mean",
+            *both(lambda: price(errors, v0=1.0, se=False), mean),
+            4.0,
+        ),
         Row("the same with standard errors", "np.mean", *both(lambda: price(errors, v0=1.0), mean), 10.0),
         Row(
             "the same with a price for every sample",
@@ -107,13 +114,19 @@ def sample_rows() -> list[Row]:
             lambda table=table, m=m: price(table, v0=1.0, game="trimmed", n_byzantine=m // 5),
             lambda table=table: np.sort(table, axis=1),
         )
-        rows.append(Row(f"prices under a trimmed mean, {n:.0e} x {m}".replace("e+0", "e"), "np.sort", work, base, most))
+        rows.append(
+            Row(
+                f"prices under a trimmed mean, {n:.0e} x {m}".replace("e+0", "e"), "np.sort", work, base, most
+            )
+        )
     votes = (rng.random((100_000, 51)) < 0.7).astype(float)
     work, base = both(lambda: price(votes, game="majority", v0=0.5), lambda: np.mean(votes, axis=1))
     rows.append(Row("majority prices, 1e5 x 51", "np.mean", work, base, 15.0))
     many = difficulty_panel(8_970, 28, n_options=10, seed=0)
     terms = {"y": many.y, "game": "plurality", "v0": "chance", "n_options": 10}
-    rows.append(Row("plurality prices, 8,970 x 28 x 10", "", both(lambda: price(many.answers, **terms))[0], 1.0, 0.1))
+    rows.append(
+        Row("plurality prices, 8,970 x 28 x 10", "", both(lambda: price(many.answers, **terms))[0], 1.0, 0.1)
+    )
     return rows
 
 
@@ -147,8 +160,12 @@ def peer_rows(peers: dict[str, str]) -> list[tuple[str, str, float, float, float
         data = Path(folder) / "games.npz"
         matrices = {m: equicorrelated_draw(m) for m in (16, 20, 50)}
         small = difficulty_panel(14_042, 2, seed=0)
-        np.savez(data, answers=small.answers, y=small.y, **{f"m{m}": matrix for m, matrix in matrices.items()})
-        ours = {m: both(lambda c=c: [price(c, v0=2.0) for _ in range(100)])[0] / 100 for m, c in matrices.items()}
+        np.savez(
+            data, answers=small.answers, y=small.y, **{f"m{m}": matrix for m, matrix in matrices.items()}
+        )
+        ours = {
+            m: both(lambda c=c: [price(c, v0=2.0) for _ in range(100)])[0] / 100 for m, c in matrices.items()
+        }
         panel = difficulty_panel(14_042, 71, seed=0)
         pairs = 71 * 70 // 2
         ours[0] = both(lambda: error_agreement(panel.answers, panel.y, n_options=4), repeat=3)[0] / pairs
@@ -165,7 +182,9 @@ def peer_rows(peers: dict[str, str]) -> list[tuple[str, str, float, float, float
                 if m:
                     exact = price(matrices[m], v0=2.0).value
                     error = float(np.abs(np.array(found["values"]) - exact).mean() / np.abs(exact).mean())
-                out.append((found["work"], found["method"], found["seconds"], ours[m], error, found["version"]))
+                out.append(
+                    (found["work"], found["method"], found["seconds"], ours[m], error, found["version"])
+                )
     return out
 
 
@@ -197,7 +216,9 @@ def main() -> int:
     """Print the tables; return 1 if a bar was missed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--readme", action="store_true", help="write the tables into the README")
-    parser.add_argument("--peer", action="append", default=[], metavar="NAME=PYTHON", help="shapiq, pydvl or lmsim")
+    parser.add_argument(
+        "--peer", action="append", default=[], metavar="NAME=PYTHON", help="shapiq, pydvl or lmsim"
+    )
     options = parser.parse_args()
     rows = [*matrix_rows(), *sample_rows(), *agreement_rows()]
     for row in rows:

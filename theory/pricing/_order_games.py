@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 # Binomials of more specialists than this overflow a double.
 _MOST = 1000
-# Samples x specialists^2 above which compiling (0.1 s from the cache) is the smaller cost.
+# Samples x specialists^2 x outputs above which compiling (0.1 s from the cache) is the smaller cost.
 _COMPILE_ABOVE = 500_000
 _BLOCK = 4096
 
@@ -246,7 +246,8 @@ def _table(
     values: Floats, answered: NDArray[np.bool_] | None, loss0: Floats, rule: OrderRule, terms: Terms
 ) -> tuple[Floats, Floats]:
     """Prices (sample, specialist) and totals (sample,); who did not answer is no player of that sample."""
-    n, m, _ = values.shape
+    n, m, outputs = values.shape
+    compiled = n * m * m * outputs > _COMPILE_ABOVE
     detail = np.zeros((n, m))
     totals = np.zeros(n)
     if answered is None:
@@ -259,7 +260,6 @@ def _table(
         coefficients = order_tables(size, rule, terms.rule, terms.beta, terms.quorum)
         reference = float(size_law(size, terms.rule, terms.beta)[terms.quorum - 1])
         rows = np.flatnonzero(index == k) if answered is not None else None
-        compiled = (n if rows is None else len(rows)) * size * size > _COMPILE_ABOVE
         for start in range(0, n if rows is None else len(rows), _BLOCK):
             pick: Any = slice(start, start + _BLOCK) if rows is None else rows[start : start + _BLOCK]
             present = None if answered is None or size == m else answered[pick]
