@@ -179,6 +179,7 @@ def test_prices_without_standard_errors_are_the_same_prices():
             "belongs to game='fixed_weights', 'weighted_",
         ),
         ({"v0": 0.5, "n_neighbors": 3}, "belongs to game='knn'"),
+        ({"v0": 0.5, "se": False, "groups": [0, 0, 1, 1]}, "Give one of the two"),
         ({"v0": 0.5, "n_neighbors": 3, "shift": [1, 1, 1]}, "belong to different games"),
         ({"v0": 0.5, "n_permutations": 3}, "makes no use of n_permutations="),
     ],

@@ -307,6 +307,8 @@ def price(
             "one of them out."
         )
     check_choice("missing", missing, ("raise", "abstain"))
+    if groups is not None and not se:
+        raise PanelError("groups= serve the standard errors, which se=False leaves out. Give one of the two.")
     if n_permutations is None:
         n_permutations = 1000 if game in _PRECISION else 200
     if y is not None:
