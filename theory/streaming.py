@@ -13,7 +13,6 @@ from theory._exceptions import PanelError
 from theory._moments import mean_correlations
 from theory._shrinkage import shrink_matrix
 from theory.correlation import ErrorMatrix
-from theory.errors import as_errors
 from theory.pricing._semivalues import check_rule, mean_game_law
 from theory.pricing._terms import Terms, assemble, read_v0, read_v0_needed
 from theory.pricing.result import Prices
@@ -66,7 +65,8 @@ def _of_block(e: Floats, loss0: Floats, w: Floats, keep_matrix: bool) -> _State:
     own = np.stack([w @ square, w @ cross], axis=1) / total
     shared = (w @ common) / total
     a, b, s = square - own[:, 0], cross - own[:, 1], common - shared
-    wa, wb, ws = a * w[:, None], b * w[:, None], s * w[:, None]
+    plain = bool((w == 1.0).all())
+    wa, wb, ws = (a, b, s) if plain else (a * w[:, None], b * w[:, None], s * w[:, None])
     own_own = np.empty((e.shape[1], 2, 2))
     own_own[:, 0, 0] = np.einsum("ni,ni->i", a, wa)
     own_own[:, 1, 1] = np.einsum("ni,ni->i", b, wb)
@@ -177,13 +177,12 @@ class StreamingErrors:
             If answers are missing or the batch does not fit those before.
         """
         lam = self._decay()
-        raw, _ = as_errors(errors, missing="abstain")
-        if np.isnan(raw).any():
+        table = read_errors(errors, missing="abstain", least=1)
+        if table.answered is not None:
             raise PanelError(
-                f"a stream takes complete samples; {int(np.isnan(raw).any(axis=tuple(range(1, raw.ndim))).sum())} of "
-                f"{len(raw)} here miss answers. Leave them out, or price(errors, missing='abstain')."
+                f"a stream takes complete samples; {int((~table.answered.all(axis=1)).sum())} of {table.n} here miss "
+                "answers. Leave them out, or price(errors, missing='abstain')."
             )
-        table = read_errors(errors, missing="raise", least=1)
         e, n = table.values, table.n
         if self._state is not None:
             if e.shape[1:] != self._state.mean.shape or table.names != self._names:
