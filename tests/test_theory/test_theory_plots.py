@@ -26,12 +26,16 @@ from theory import (
     error_agreement,
     error_correlation,
     error_covariance,
+    escape_curve,
     find_clones,
     gaussian_information,
     is_weighting_worth_it,
+    kelly_pool,
     min_variance_weights,
     plots,
     price,
+    replication_test,
+    settle,
     v_information,
     vote_bounds,
     vote_error,
@@ -86,6 +90,12 @@ def results():
         ],
         "bias_variance": [bias_variance_covariance(RNG.normal(size=(4, 9, 3)), np.zeros(9))],
         "effective_numbers": [effective_number(ERRORS), effective_number(covariance)],
+        "attack_table": [replication_test(0.3 + 0.7 * np.eye(5), v0=1.5)],
+        "escape": [
+            escape_curve(0.3 + 0.7 * np.eye(5) + 0.3 * np.eye(5, k=1) + 0.3 * np.eye(5, k=-1), v0=1.5)
+        ],
+        "settlement": [settle([0.5, 0.25, -0.1, 0.25], budget=100)],
+        "wealth": [kelly_pool(PROBABILITIES, LABELS)],
         "weighting": [is_weighting_worth_it(ERRORS)],
     }
 

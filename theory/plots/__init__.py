@@ -10,6 +10,7 @@ from theory._lazy import attach
 
 _EXPORTS = {
     "agreement": "matrices",
+    "attack_table": "payments",
     "bias_variance": "decompositions",
     "bound": "bounds",
     "clones": "matrices",
@@ -17,11 +18,14 @@ _EXPORTS = {
     "decomposition": "decompositions",
     "effective_numbers": "decompositions",
     "error_matrix": "matrices",
+    "escape": "payments",
     "information": "specialists",
     "label_free": "specialists",
     "pair_tests": "matrices",
     "prices": "specialists",
+    "settlement": "payments",
     "variance_report": "specialists",
+    "wealth": "payments",
     "weighting": "decompositions",
     "weights": "specialists",
 }
@@ -33,4 +37,5 @@ if TYPE_CHECKING:
     from theory.plots.bounds import bound, consistency
     from theory.plots.decompositions import bias_variance, decomposition, effective_numbers, weighting
     from theory.plots.matrices import agreement, clones, error_matrix, pair_tests
+    from theory.plots.payments import attack_table, escape, settlement, wealth
     from theory.plots.specialists import information, label_free, prices, variance_report, weights
