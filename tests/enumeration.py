@@ -179,3 +179,61 @@ def beta_binomial_error(m, p, rho):
         logs = lgamma(k + a) + lgamma(m - k + b) - lgamma(m + a + b) - lgamma(a) - lgamma(b) + lgamma(a + b)
         error += comb(m, k) * exp(logs) * (1.0 if 2 * k < m else 0.5 if 2 * k == m else 0.0)
     return error
+
+
+def cut_fuse(kind, errors, cut):
+    """Trimmed mean, winsorized mean or median of a few numbers, from the sorted list."""
+    ranked = sorted(errors)
+    t = len(ranked)
+    b = {"median": (t - 1) // 2}.get(kind, min(cut(t), (t - 1) // 2))
+    kept = ranked[b : t - b]
+    if kind == "winsorized":
+        kept = [kept[0]] * b + kept + [kept[-1]] * b
+    return sum(kept) / len(kept)
+
+
+def order_game(kind, row, v0, cut, quorum=1):
+    """Loss of every coalition of one sample under a rule that sorts; row (specialist, output)."""
+    table = {}
+    for members in all_coalitions(len(row)):
+        if len(members) < quorum or not members:
+            table[members] = v0
+        else:
+            table[members] = sum(
+                cut_fuse(kind, [row[i][o] for i in members], cut) ** 2 for o in range(len(row[0]))
+            )
+    return table
+
+
+def precision_of(matrix, shift, members):
+    """Precision of a coalition, by solving its own system."""
+    at = list(members)
+    return float(shift[at] @ np.linalg.solve(matrix[np.ix_(at, at)], shift[at])) if at else 0.0
+
+
+def fixed_weights_game(matrix, weights, v0):
+    """Loss of every coalition when absent specialists leave their share empty."""
+    table = {}
+    for members in all_coalitions(len(matrix)):
+        w = np.array([weights[i] if i in members else 0.0 for i in range(len(matrix))])
+        table[members] = float(v0 * (1.0 - w.sum()) + w @ matrix @ w)
+    return table
+
+
+def weighted_vote_game(row, weights, v0, quorum=1):
+    """Loss of every coalition of one sample; row holds 1 = right, 0 = wrong; ties count one half."""
+    table = {}
+    for members in all_coalitions(len(row)):
+        lead = sum(weights[i] if row[i] else -weights[i] for i in members)
+        loss = 0.0 if lead > 0 else 1.0 if lead < 0 else 0.5
+        table[members] = loss if len(members) >= max(quorum, 1) else v0
+    return table
+
+
+def neighbour_game(row, distance, k, v0=1.0):
+    """Loss of every coalition of one sample: 1 minus the right ones among its k nearest, over k."""
+    table = {}
+    for members in all_coalitions(len(row)):
+        nearest = sorted(members, key=lambda i: (distance[i], i))[:k]
+        table[members] = 1.0 - sum(row[i] for i in nearest) / k if members else v0
+    return table

@@ -21,17 +21,48 @@ _EXPORTS = {
     "ErrorMatrix": "correlation",
     "error_covariance": "correlation",
     "error_correlation": "correlation",
+    "StreamingErrors": "streaming",
+    "PairTests": "pair_tests",
+    "correlated_pairs": "pair_tests",
+    "LabelFreeAccuracy": "label_free",
+    "accuracy_without_labels": "label_free",
     "price": "pricing.price",
     "Baseline": "pricing.baseline",
+    "AttackTable": "pricing.attacks",
+    "EscapeCurve": "pricing.attacks",
+    "escape_curve": "pricing.attacks",
+    "exaggeration_factor": "pricing.attacks",
+    "replication_test": "pricing.attacks",
+    "Settlement": "pricing.settlement",
+    "deposit_needed": "pricing.settlement",
+    "settle": "pricing.settlement",
+    "wager": "pricing.settlement",
+    "Clearing": "pricing.markets",
+    "KellyPool": "pricing.markets",
+    "LogMarket": "pricing.markets",
+    "clear_uniform_price": "pricing.markets",
+    "kelly_pool": "pricing.markets",
+    "log_market": "pricing.markets",
     "Prices": "pricing.result",
     "Clones": "pricing.clones",
     "find_clones": "pricing.clones",
     "Newcomer": "variance",
     "VarianceReport": "variance",
+    "diversification_ratio": "variance",
     "ensemble_variance": "variance",
     "newcomer_helps": "variance",
     "panel_beta": "variance",
     "variance_curve": "variance",
+    "BiasVarianceCovariance": "bias_variance",
+    "DiversityDecomposition": "decompositions",
+    "VoteGain": "decompositions",
+    "bias_variance_covariance": "bias_variance",
+    "diversity_decomposition": "decompositions",
+    "vote_gain": "decompositions",
+    "InformationChain": "information",
+    "gaussian_information": "information",
+    "information_chain": "information",
+    "v_information": "information",
     "Ambiguity": "diversity",
     "EffectiveNumber": "diversity",
     "ambiguity": "diversity",
@@ -46,7 +77,10 @@ _EXPORTS = {
     "min_variance_weights": "weights",
     "bhattacharyya": "bounds.bhattacharyya",
     "Bound": "bounds.result",
-    "certificate": "bounds.voting",
+    "certificate": "bounds.certificates",
+    "chernoff": "bounds.chernoff",
+    "Consistency": "bounds.consistency",
+    "consistency_bound": "bounds.consistency",
     "vote_bounds": "bounds.voting",
     "vote_error": "bounds.voting",
     "Agreement": "agreement",
@@ -66,7 +100,11 @@ if TYPE_CHECKING:
     from theory._exceptions import BudgetError, FaultWarning, NotVerifiedError, PanelError
     from theory.agreement import Agreement, error_agreement
     from theory.alignment import stack_specialists
+    from theory.bias_variance import BiasVarianceCovariance, bias_variance_covariance
     from theory.bounds.bhattacharyya import bhattacharyya
+    from theory.bounds.certificates import certificate
+    from theory.bounds.chernoff import chernoff
+    from theory.bounds.consistency import Consistency, consistency_bound
     from theory.bounds.result import Bound
     from theory.bounds.robustness import (
         BudgetSuggestion,
@@ -76,20 +114,52 @@ if TYPE_CHECKING:
         subset_resilience,
         suggest_n_byzantine,
     )
-    from theory.bounds.voting import certificate, vote_bounds, vote_error
+    from theory.bounds.voting import vote_bounds, vote_error
     from theory.correlation import ErrorMatrix, error_correlation, error_covariance
+    from theory.decompositions import (
+        DiversityDecomposition,
+        VoteGain,
+        diversity_decomposition,
+        vote_gain,
+    )
     from theory.diversity import Ambiguity, EffectiveNumber, ambiguity, effective_number
     from theory.errors import as_errors, panel_errors
+    from theory.information import (
+        InformationChain,
+        gaussian_information,
+        information_chain,
+        v_information,
+    )
+    from theory.label_free import LabelFreeAccuracy, accuracy_without_labels
     from theory.labels import as_labels, encode_labels
+    from theory.pair_tests import PairTests, correlated_pairs
     from theory.panel import Wrap, as_panel
+    from theory.pricing.attacks import (
+        AttackTable,
+        EscapeCurve,
+        escape_curve,
+        exaggeration_factor,
+        replication_test,
+    )
     from theory.pricing.baseline import Baseline
     from theory.pricing.clones import Clones, find_clones
+    from theory.pricing.markets import (
+        Clearing,
+        KellyPool,
+        LogMarket,
+        clear_uniform_price,
+        kelly_pool,
+        log_market,
+    )
     from theory.pricing.price import price
     from theory.pricing.result import Prices
+    from theory.pricing.settlement import Settlement, deposit_needed, settle, wager
     from theory.simulate import SimulatedAnswers, SimulatedPanel, correlated_panel, difficulty_panel
+    from theory.streaming import StreamingErrors
     from theory.variance import (
         Newcomer,
         VarianceReport,
+        diversification_ratio,
         ensemble_variance,
         newcomer_helps,
         panel_beta,

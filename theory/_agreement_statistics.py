@@ -134,6 +134,32 @@ def binary_statistics(counts: Counts, quantile: float) -> Statistics:
     return Statistics(values, se, ci)
 
 
+def strata_statistics(counts: Counts, strata: Ints, quantile: float) -> Statistics:
+    """Mantel-Haenszel odds ratio of erring together within strata, and Yule's Q of it."""
+    m = counts.answers.shape[1]
+    counted = counts.answered if counts.abstain == "pairwise" and not counts.complete else None
+    r, s, pr, cross, qs = (np.zeros((m, m)) for _ in range(5))
+    order = np.argsort(strata, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(strata[order])) + 1):
+        table = pair_table(
+            counts.answers[rows], counts.correct[rows], None if counted is None else counted[rows]
+        )
+        n = np.maximum(table.n, 1.0)
+        same, apart = (table.both_wrong + table.right) / n, (table.left_wrong + table.right_wrong) / n
+        up, down = table.both_wrong * table.right / n, table.left_wrong * table.right_wrong / n
+        r, s = r + up, s + down
+        pr, cross, qs = pr + same * up, cross + same * down + apart * up, qs + apart * down
+    with np.errstate(divide="ignore", invalid="ignore"):
+        odds = r / s
+        q = (r - s) / (r + s)
+        # Variance of the logarithm, robust to many small strata as to few large ones.
+        se = np.sqrt(pr / (2 * r**2) + cross / (2 * r * s) + qs / (2 * s**2))
+        ends = np.stack([np.log(odds) - quantile * se, np.log(odds) + quantile * se])
+        q_se = np.where(np.isfinite(se), (1 - q**2) / 2 * se, np.nan)
+        q_ci = np.where(np.isfinite(ends), np.tanh(ends / 2), np.nan)
+    return Statistics({"odds_ratio_strata": odds, "q_strata": q}, {"q_strata": q_se}, {"q_strata": q_ci})
+
+
 def _phi_influence(phi: Floats, a: Floats, b: Floats) -> tuple[Floats, ...]:
     """Influence z_i z_j - r (z_i^2 + z_j^2) / 2, z standardised; wrong and right are two points each."""
     wrong_i, right_i = np.sqrt((1 - a) / a), -np.sqrt(a / (1 - a))

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from theory._backends import from_array, kind_of
 from theory._exceptions import PanelError
-from theory.errors import as_errors
+from theory.errors import _read as _read_values
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -168,15 +168,21 @@ def read_groups(groups: ArrayLike | None, n: int) -> Ints | None:
     """Read group labels of samples as codes 0, 1, ..."""
     if groups is None:
         return None
-    values = np.asarray(groups)
+    codes = read_strata(groups, n, "groups")
+    if codes.max() == 0:
+        raise PanelError("groups hold one group only: no interval can be had from it. Leave groups out.")
+    return codes
+
+
+def read_strata(strata: ArrayLike, n: int, what: str = "strata") -> Ints:
+    """Read one label per sample as codes 0, 1, ..."""
+    values = np.asarray(strata)
     if values.shape != (n,):
-        raise PanelError(f"groups must be one label per sample ({n}); got shape {values.shape}.")
+        raise PanelError(f"{what} must be one label per sample ({n}); got shape {values.shape}.")
     try:
         codes: Ints = np.unique(values, return_inverse=True)[1].astype(np.int64)
     except TypeError as error:
-        raise PanelError(f"groups hold labels of different kinds ({error}). Turn all into text.") from error
-    if codes.max() == 0:
-        raise PanelError("groups hold one group only: no interval can be had from it. Leave groups out.")
+        raise PanelError(f"{what} hold labels of different kinds ({error}). Turn all into text.") from error
     return codes
 
 
@@ -202,9 +208,12 @@ def read_errors(errors: Any, *, missing: str, least: int = 2) -> ErrorTable:
     A specialist that misses one output of a sample counts as absent from that sample.
     """
     check_choice("missing", missing, ("raise", "abstain", "complete"))
-    values, names = as_errors(errors, missing="raise" if missing == "raise" else "abstain")
+    values, names, square = _read_values(errors, "raise" if missing == "raise" else "abstain")
     table = values[:, :, None] if values.ndim == 2 else values
-    largest = max(float(np.nanmax(table, initial=0.0)), -float(np.nanmin(table, initial=0.0)))
+    if not square < _LARGEST**2:  # NaN where one pass did not tell
+        largest = max(float(np.nanmax(table, initial=0.0)), -float(np.nanmin(table, initial=0.0)))
+    else:
+        largest = 0.0
     if largest > _LARGEST:
         raise PanelError(
             f"errors reach {largest:.3g}: their squares and fourth powers overflow. Clip or transform the "
@@ -213,7 +222,7 @@ def read_errors(errors: Any, *, missing: str, least: int = 2) -> ErrorTable:
     answered: NDArray[np.bool_] | None = None
     dropped = 0
     kept: NDArray[np.bool_] | None = None
-    if missing != "raise" and np.isnan(table).any():
+    if missing != "raise" and np.isnan(square) and np.isnan(table).any():
         present: NDArray[np.bool_] = np.asarray(~np.isnan(table).any(axis=2))
         if missing == "complete":
             kept = np.asarray(present.all(axis=1))

@@ -50,7 +50,8 @@ class Moments:
         """Mean of (sum_o e_io^2)(sum_o e_io e_jo) over the samples of each pair, rows i."""
         e = self.centred
         if e.shape[2] == 1:
-            return ((e[:, :, 0] ** 3).T @ _times(e[:, :, 0], self.weight)) / self.counts
+            flat = e[:, :, 0]
+            return ((flat * flat * flat).T @ _times(flat, self.weight)) / self.counts
         out = np.zeros_like(self.matrix)
         for start, block, u in _inner(e):
             own = np.einsum("nii->ni", u)
@@ -90,6 +91,20 @@ def kept_weight(sample_weight: ArrayLike | None, table: ErrorTable) -> Floats | 
     if sample_weight is None:
         return None
     return read_sample_weight(kept(sample_weight, table), table.n)
+
+
+def decayed_weight(
+    sample_weight: ArrayLike | None, halflife: float | None, table: ErrorTable
+) -> Floats | None:
+    """Read sample weights and let them halve every `halflife` samples back from the last one."""
+    if halflife is None:
+        return kept_weight(sample_weight, table)
+    if not (np.isfinite(halflife) and halflife > 0):
+        raise PanelError(f"halflife is a number of samples > 0; got {halflife!r}.")
+    n = table.n if table.kept is None else len(table.kept)
+    fading = 2.0 ** (-np.arange(n - 1, -1, -1, dtype=np.float64) / halflife)
+    given = read_sample_weight(sample_weight, n)
+    return kept_weight(fading if given is None else fading * given, table)
 
 
 def moments_of(table: ErrorTable, weight: Floats | None, *, center: bool) -> Moments:

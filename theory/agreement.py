@@ -15,9 +15,10 @@ from theory._agreement_statistics import (
     capa_statistics,
     cohen_kappa,
     same_wrong_statistics,
+    strata_statistics,
 )
 from theory._backends import refuse_other_samples
-from theory._checks import check_choice, check_level, read_groups, read_options, read_truth
+from theory._checks import check_choice, check_level, read_groups, read_options, read_strata, read_truth
 from theory._exceptions import PanelError
 from theory._results import add_warnings, labelled
 from theory.labels import as_labels
@@ -52,6 +53,9 @@ class Agreement:
     same_wrong, same_wrong_chance : ndarray
         Share of the samples both answered wrongly on which they gave the same answer, and what
         uniform guessing among the wrong options would give.
+    odds_ratio_strata, q_strata : ndarray or None
+        With strata: the Mantel-Haenszel odds ratio of erring together, and Yule's Q of it. What ``q`` has
+        beyond ``q_strata`` is difficulty that the strata explain.
     n_joint_wrong, n_pair : ndarray
         Samples both answered wrongly; samples both answered.
     accuracy, abstention : ndarray of shape (n_specialists,)
@@ -61,7 +65,8 @@ class Agreement:
         alike.
     se, ci : mapping of str to ndarray
         Standard errors, and intervals (lower, upper) along the first axis, of ``phi``, ``q``, ``y``,
-        ``disagreement``, ``double_fault``, ``kappa``, ``capa``, ``same_wrong``, and the pooled number.
+        ``disagreement``, ``double_fault``, ``kappa``, ``capa``, ``same_wrong``, ``q_strata``, and the pooled
+        number.
     names : tuple of str
         Names of the specialists.
     n : int
@@ -91,6 +96,8 @@ class Agreement:
     names: tuple[str, ...]
     n: int
     warnings: tuple[str, ...] = ()
+    odds_ratio_strata: Floats | None = None
+    q_strata: Floats | None = None
 
     def to_xarray(self) -> xarray.Dataset:
         """Return a Dataset with the dims specialist and specialist_."""
@@ -109,12 +116,14 @@ class Agreement:
             f"shared mistakes: same wrong answer {mean['same_wrong_pooled']:.3f} (chance "
             f"{mean['same_wrong_chance']:.3f}), CAPA {mean['capa']:.3f}",
         ]
+        if self.q_strata is not None:
+            lines.append(f"Yule's Q {mean['q']:.3f}, within strata {mean['q_strata']:.3f}")
         return add_warnings(lines, self.warnings)
 
 
 _PAIRS = (
     "phi", "phi_ratio", "q", "y", "disagreement", "double_fault", "kappa", "cohen", "capa",
-    "same_wrong", "same_wrong_chance", "n_joint_wrong", "n_pair",
+    "same_wrong", "same_wrong_chance", "n_joint_wrong", "n_pair", "odds_ratio_strata", "q_strata",
 )  # fmt: skip
 
 
@@ -125,6 +134,7 @@ def error_agreement(
     n_options: ArrayLike | None = None,
     ci: float = 0.95,
     groups: ArrayLike | None = None,
+    strata: ArrayLike | None = None,
     abstain: Literal["wrong", "pairwise"] = "wrong",
 ) -> Agreement:
     """Measure how alike the errors of all pairs of specialists are.
@@ -144,6 +154,9 @@ def error_agreement(
         Level of the intervals.
     groups : array-like of shape (sample,), optional
         Labels of samples that belong together.
+    strata : array-like of shape (sample,), optional
+        Labels of samples of like difficulty or kind (subject, length, source). Not made from these answers: among
+        samples on which a given number errs, even independent specialists seem to avoid each other.
     abstain : {"wrong", "pairwise"}
         Whether an abstention counts as wrong, or leaves the sample out for its pairs. ``cohen``, ``capa`` and
         ``same_wrong`` always use the samples both answered: two abstentions never agree.
@@ -165,12 +178,14 @@ def error_agreement(
     ``same_wrong`` against its chance level. Where a specialist is always right or always wrong, phi
     and kappa are NaN; where a pair never errs together, ``same_wrong`` is NaN and ``n_joint_wrong`` says so.
     Intervals: influence functions for phi, kappa and CAPA; the log odds ratio for Q and Y; Wilson for
-    shares.
+    shares; Robins, Breslow and Greenland's variance within strata, which takes samples as independent even
+    where ``groups`` are given.
 
     References
     ----------
-    Yule, 1912; Geirhos et al., *Beyond accuracy: quantifying trial-by-trial behaviour*, 2020 (error
-    consistency); Goel et al., arXiv 2502.04313 (CAPA); Kim et al., arXiv 2506.07962 (same wrong answer).
+    Yule, 1912; Mantel and Haenszel, 1959; Robins, Breslow and Greenland, 1986; Geirhos et al., *Beyond
+    accuracy: quantifying trial-by-trial behaviour*, 2020 (error consistency); Goel et al., arXiv 2502.04313
+    (CAPA); Kim et al., arXiv 2506.07962 (same wrong answer).
 
     Examples
     --------
@@ -207,11 +222,14 @@ def error_agreement(
     values: dict[str, Floats] = {}
     se: dict[str, Floats] = {}
     interval: dict[str, Floats] = {}
-    for statistics in (
+    found = [
         binary_statistics(counts, quantile),
         same_wrong_statistics(counts, quantile),
         capa_statistics(counts, probabilities, truth, quantile),
-    ):
+    ]
+    if strata is not None:
+        found.append(strata_statistics(counts, read_strata(strata, n), quantile))
+    for statistics in found:
         values |= statistics.values
         se |= statistics.se
         interval |= statistics.ci

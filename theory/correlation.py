@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from theory._checks import check_choice, check_level, read_errors, read_groups
 from theory._influence import correlation_influence, correlation_interval, correlation_se, standard_error
 from theory._moments import (
+    decayed_weight,
     kept,
-    kept_weight,
     mean_correlations,
     missing_notes,
     moments_of,
@@ -129,6 +129,7 @@ def error_covariance(
     kind: Literal["second_moment", "covariance"] = "second_moment",
     shrink: Shrink = None,
     sample_weight: ArrayLike | None = None,
+    halflife: float | None = None,
     missing: Missing = "raise",
 ) -> ErrorMatrix:
     """Estimate the second moment or the covariance of the errors of a panel.
@@ -150,6 +151,9 @@ def error_covariance(
         matrix.
     sample_weight : array-like of shape (sample,), optional
         Non-negative weights of samples.
+    halflife : float, optional
+        Samples after which the weight of a sample has halved, counted back from the last; samples then stand
+        in order of time.
     missing : {"raise", "abstain", "complete"}
         What to do with NaN: refuse; use the samples that both specialists answered, with a repair
         to a positive semi-definite matrix; or use the samples that all answered.
@@ -185,7 +189,7 @@ def error_covariance(
     """
     check_choice("kind", kind, ("second_moment", "covariance"))
     table = read_errors(errors, missing=missing)
-    weight = kept_weight(sample_weight, table)
+    weight = decayed_weight(sample_weight, halflife, table)
     moments = moments_of(table, weight, center=kind == "covariance")
     value, shrinkage, notes = shrunk_matrix(moments, shrink)
     u2 = moments.fourth()
@@ -222,6 +226,7 @@ def error_correlation(
     ci: float = 0.95,
     groups: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
+    halflife: float | None = None,
     missing: Missing = "raise",
 ) -> ErrorMatrix:
     """Estimate the correlation of errors, with intervals that do not assume the normal law.
@@ -241,6 +246,9 @@ def error_correlation(
         within groups before it is squared.
     sample_weight : array-like of shape (sample,), optional
         Non-negative weights of samples.
+    halflife : float, optional
+        Samples after which the weight of a sample has halved, counted back from the last; samples then stand
+        in order of time.
     missing : {"raise", "abstain", "complete"}
         As in `error_covariance`.
 
@@ -279,7 +287,7 @@ def error_correlation(
     """
     quantile = check_level(ci)
     table = read_errors(errors, missing=missing, least=3)
-    weight = kept_weight(sample_weight, table)
+    weight = decayed_weight(sample_weight, halflife, table)
     group = None if groups is None else read_groups(kept(groups, table), table.n)
     moments = moments_of(table, weight, center=True)
     shrunk, shrinkage, notes = shrunk_matrix(moments, shrink)

@@ -225,6 +225,42 @@ def panel_beta(matrix: Any, *, weights: ArrayLike | None = None) -> Floats:
     return _beta(values, read_weights(weights, len(values)))
 
 
+def diversification_ratio(matrix: Any, *, weights: ArrayLike | None = None) -> float:
+    """Compute the diversification ratio: the weighted mean of standard deviations over that of the mean.
+
+    Parameters
+    ----------
+    matrix : ErrorMatrix, array-like or DataArray of shape (specialist, specialist)
+        Covariance of errors.
+    weights : array-like of shape (specialist,), optional
+        Weights that sum to 1; equal by default.
+
+    Returns
+    -------
+    float
+        sum w_i sigma_i / sqrt(w'Cw): 1 when all errors move together, sqrt(M) for M uncorrelated specialists of one
+        variance. NaN if the mean does not vary.
+
+    Raises
+    ------
+    PanelError
+        As `ensemble_variance`.
+
+    References
+    ----------
+    Choueifaty and Coignard, *Toward maximum diversification*, 2008.
+
+    Examples
+    --------
+    >>> round(diversification_ratio([[1.0, 0.0], [0.0, 1.0]]) ** 2, 12)
+    2.0
+    """
+    values, _ = read_matrix(matrix)
+    w = read_weights(weights, len(values))
+    total = float(w @ values @ w)
+    return float(w @ np.sqrt(values.diagonal()) / np.sqrt(total)) if total > 0.0 else float("nan")
+
+
 def _beta(values: Floats, w: Floats) -> Floats:
     total = float(w @ values @ w)
     if total <= 0.0:

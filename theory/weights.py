@@ -148,7 +148,8 @@ def min_variance_weights(
         gradient = matrix @ w
         residual = float(np.ptp(gradient) / max(float(w @ gradient), np.finfo(float).tiny))
     else:
-        w = simplex_weights(matrix, float(cap))
+        # The active set leaves -2e-16 where a weight is 0, and a vote refuses that.
+        w = np.clip(simplex_weights(matrix, float(cap)), 0.0, cap)
         fitted = max(int(((w > 1e-12) & (w < cap - 1e-12)).sum()) - 1, 0)
         residual = kkt_residual(matrix, w, float(cap))
     equal = np.full(m, 1.0 / m)

@@ -276,7 +276,8 @@ def test_bad_overlaps(terms, text):
         (lambda: vote_bounds([[1, 0]], weights=[2.0, -1.0]), "weights >= 0"),
         (lambda: vote_bounds([[1, 0]], weights=[0.5, 0.6]), "sum to 1"),
         (lambda: certificate([0, 2]), "0 and 1 only"),
-        (lambda: certificate([[0, 1]]), "one 0 or 1 per sample"),
+        (lambda: certificate([[0, 1]]), "8 or more"),
+        (lambda: certificate([[[0, 1]]]), "one 0 or 1 per sample"),
         (lambda: certificate([0, 1], delta=0.0), "between 0 and 1"),
     ],
 )

@@ -174,6 +174,14 @@ def test_kkt_residual_can_fail():
     assert kkt_residual(c, np.full(3, 1 / 3), 1.0) > 0.1
 
 
+def test_simplex_weights_stay_in_their_range():
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        wrong = (rng.random((100, 28)) < rng.random(28)).astype(float)
+        found = min_variance_weights(error_covariance(wrong, shrink="constant_correlation"))
+        assert (found.value >= 0).all() and found.value.sum() == pytest.approx(1.0, abs=1e-12)
+
+
 def test_copies_share_their_weight():
     errors = np.random.default_rng(0).normal(size=(300, 3))[:, [0, 1, 2, 0]]
     w = min_variance_weights(errors, shrink=None).value

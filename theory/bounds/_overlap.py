@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,6 +30,42 @@ def combine_pairs(overlap: Floats, prior: Floats) -> tuple[float, float]:
     both = prior[i] + prior[j]
     inside = np.sqrt(np.maximum(both**2 - 4.0 * overlap[i, j] ** 2, 0.0))
     return float(overlap[i, j].sum()), float((both - inside).sum()) / k
+
+
+def best_exponent(
+    exponent: Callable[[int, int, float], float], a: int, b: int, prior: Floats
+) -> tuple[float, float]:
+    """Minimise the Chernoff bound of two classes over its exponent.
+
+    Parameters
+    ----------
+    exponent : callable
+        (a, b, t) to minus the log of the integral of p_a^(1-t) p_b^t.
+    a, b : int
+        The classes.
+    prior : ndarray of shape (class,)
+        Their positive weights; equal ones give the Chernoff information.
+
+    Returns
+    -------
+    t, log_bound : float
+        The best exponent, and the log of pi_a^(1-t) pi_b^t times the integral there.
+    """
+    from scipy.optimize import minimize_scalar
+
+    weights = np.log(prior)
+
+    def log_bound(t: float) -> float:
+        return float((1.0 - t) * weights[a] + t * weights[b]) - exponent(a, b, t)
+
+    # Log-convex in t, so a bounded scalar search finds the minimum. Classes that never overlap have
+    # -inf everywhere, which the search cannot compare.
+    middle = log_bound(0.5)
+    if not np.isfinite(middle):
+        return 0.5, middle
+    found = minimize_scalar(log_bound, bounds=(1e-9, 1.0 - 1e-9), method="bounded", options={"xatol": 1e-9})
+    at = float(found.x)
+    return (at, log_bound(at)) if log_bound(at) <= middle else (0.5, middle)
 
 
 def bound_of_value(theta: Floats, prior: Floats) -> float:

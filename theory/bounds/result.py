@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from theory._results import add_warnings
 
 Floats = NDArray[np.float64]
+BAYES = "Bayes error of optimal fusion"
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,9 +35,9 @@ class Bound:
     parts : mapping of str to float
         Every bound computed, and the numbers behind them.
     coefficient, distance : float or None
-        Bhattacharyya coefficient and minus its logarithm, for two classes.
+        Bhattacharyya (Chernoff) coefficient and minus its logarithm, for two classes.
     pairs : ndarray of shape (class, class) or None
-        Bhattacharyya coefficients of all pairs of classes.
+        These coefficients of all pairs of classes.
     se : float or None
         Standard error of ``value`` where it was estimated from samples.
     ci : ndarray of shape (2,) or None

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from theory._checks import check_choice, check_delta, read_accuracies, read_weights, read_zero_one
+from theory._checks import check_choice, read_accuracies, read_weights, read_zero_one
 from theory._exceptions import PanelError
 from theory.bounds.result import Bound
 
@@ -289,58 +289,3 @@ def _vote_se(wrong: Floats, risk: float, second: float, method: str) -> float:
         # Derivatives of V / (V + edge^2) with dV = dT - 2 R dR and d(edge^2) = -2 edge dR.
         psi = (edge**2 * (second_part - 2.0 * risk * first_part) + 2.0 * variance * edge * first_part) / below
     return float(psi.std(ddof=1) / np.sqrt(len(psi)))
-
-
-def certificate(wrong: ArrayLike, *, delta: float = 0.05) -> Bound:
-    """Certify the error of a fused rule that was fixed before these samples.
-
-    **It bounds the error of the rule itself, with confidence 1 - delta over the draw of samples, whatever the
-    correlation of specialists.** The rule and its weights must not have been chosen on these
-    samples. It is far tighter than bounds through moments.
-
-    Parameters
-    ----------
-    wrong : array-like of shape (sample,)
-        1 where the fused answer was wrong, else 0.
-    delta : float
-        Probability that the bound fails.
-
-    Returns
-    -------
-    Bound
-        ``value`` is the upper Clopper-Pearson limit, ``lower`` the lower one at the same delta (each
-        one-sided).
-
-    Raises
-    ------
-    PanelError
-        If the input is not a vector of 0 and 1.
-
-    References
-    ----------
-    Clopper and Pearson, 1934.
-
-    Examples
-    --------
-    >>> round(certificate([0] * 95 + [1] * 5, delta=0.05).value, 4)
-    0.1023
-    """
-    delta = check_delta(delta)
-    if np.ndim(wrong) != 1 or np.size(wrong) == 0:
-        raise PanelError(f"wrong must be one 0 or 1 per sample; got shape {np.shape(wrong)}.")
-    table = read_zero_one(np.asarray(wrong)[:, None], "wrong")
-    n, k = len(table), int(table.sum())
-    from scipy.special import betaincinv
-
-    upper = 1.0 if k == n else float(betaincinv(k + 1, n - k, 1.0 - delta))
-    lower = 0.0 if k == 0 else float(betaincinv(k, n - k + 1, delta))
-    return Bound(
-        value=upper,
-        lower=lower,
-        method="Clopper-Pearson",
-        bounds="error of the fixed fused rule",
-        assume="independent samples, rule fixed before them",
-        exact=False,
-        parts={"observed": k / n, "delta": delta},
-        n=n,
-    )

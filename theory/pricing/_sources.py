@@ -14,15 +14,25 @@ from theory.labels import as_labels
 from theory.panel import as_panel
 from theory.pricing._clusters import cluster_shares, read_clusters, split_weights
 from theory.pricing._losses import read_loss
+from theory.pricing._majority import majority_by_count, plain_table
 from theory.pricing._mean_game import MeanGame, price_matrix
 from theory.pricing._sampled import price_game
 from theory.pricing._semivalues import mean_game_law
-from theory.pricing._terms import Terms, assemble, read_v0, read_v0_needed, squared_deviations
-from theory.pricing._vote_games import compositions, vote_prices
+from theory.pricing._terms import (
+    Terms,
+    assemble,
+    mean_and_deviation,
+    read_v0,
+    read_v0_needed,
+    squared_deviations,
+)
+from theory.pricing._vote_games import MOST_VOTERS, compositions, vote_prices
 from theory.pricing.baseline import Baseline
 from theory.pricing.result import Prices
 
 Floats = NDArray[np.float64]
+# Samples per block: three passes over 1024 x 50 errors find them in the second-level cache.
+_BLOCK = 1024
 
 
 def price_from_matrix(
@@ -133,6 +143,17 @@ def price_from_errors(
             )
         inner, present = _cluster_errors(values, answered, codes)
     terms.check_quorum(inner.shape[1])
+    plain = not (terms.errors_wanted or terms.per_sample) and codes is None and answered is None
+    if plain:
+        law = mean_game_law(m, terms.rule, terms.beta, terms.quorum, weight)
+        start = float(loss0.mean())
+        parts, everything = _parts(values, start, law, weight, reference)
+        loss = law.h_all * everything if law.h_all > 0.0 else start
+        value = np.asarray(np.sum(list(parts.values()), axis=0))
+        return assemble(
+            terms, names, "mean", value, start - loss, start, n=n, exact=True, method="closed form",
+            parts=parts, exaggeration=law.exaggeration, warnings=terms.reminder(),
+        )  # fmt: skip
     game = MeanGame(inner, present, loss0, terms.rule, terms.beta, terms.quorum, weight, reference)
     keep = terms.per_sample or groups is not None or codes is not None
     value, total, detail, deviation = game.run(keep)
@@ -142,14 +163,17 @@ def price_from_errors(
         if split == "euler":
             detail += _euler_shift_by_sample(values, inner, codes, law)
         value = detail.mean(axis=0)
-    if detail is not None and (groups is not None or codes is not None):
-        deviation = squared_deviations(detail, groups)
-    parts = None
+    kept: Floats | None = deviation
+    if not terms.errors_wanted:
+        kept = None
+    elif detail is not None and (groups is not None or codes is not None):
+        kept = squared_deviations(detail, groups)
+    shown = None
     if codes is None and answered is None:
-        parts = _parts(values, float(loss0.mean()), law, weight, reference)
+        shown, _ = _parts(values, float(loss0.mean()), law, weight, reference)
     return assemble(
         terms, names, "mean", value, total, float(loss0.mean()),
-        deviation=deviation, n=n, exact=True, method="closed form", parts=parts,
+        deviation=kept, n=n, exact=True, method="closed form", parts=shown,
         exaggeration=law.exaggeration, clusters=codes, per_sample=detail if terms.per_sample else None,
         warnings=terms.reminder(),
     )  # fmt: skip
@@ -192,25 +216,41 @@ def _euler_shift_by_sample(values: Floats, inner: Floats, codes: NDArray[np.int6
 
 def _parts(
     values: Floats, v0: float, law: Any, weight: float | None, reference: Floats | None
-) -> dict[str, Floats]:
-    """Parts from errors without the M x M matrix: its diagonal, row sums and total suffice."""
-    n = len(values)
-    t = values.sum(axis=1)
-    own = np.einsum("nio,nio->i", values, values) / n
-    row = np.einsum("nio,no->i", values, t) / n - own
-    trace, everything = float(own.sum()), float(np.einsum("no,no->", t, t)) / n
+) -> tuple[dict[str, Floats], float]:
+    """Parts from errors without the M x M matrix, and the mean square of the sum of all answers.
+
+    The diagonal of the matrix, its row sums and its total suffice: O(M) memory beside one block of samples.
+    """
+    n, m, outputs = values.shape
+    own, row, cross = np.zeros(m), np.zeros(m), np.zeros(m)
+    everything, fused_cross, square = 0.0, 0.0, 0.0
+    for start in range(0, n, _BLOCK):
+        e = values[start : start + _BLOCK]
+        e0 = None if reference is None else reference[start : start + _BLOCK]
+        for o in range(outputs):
+            flat = e[:, :, o]
+            t = flat @ np.ones(m)
+            own += np.einsum("ni,ni->i", flat, flat)
+            row += t @ flat
+            everything += float(t @ t)
+            if e0 is not None:
+                cross += e0[:, o] @ flat
+                fused_cross += float(e0[:, o] @ t)
+                square += float(e0[:, o] @ e0[:, o])
+    own, row, cross, everything = own / n, row / n - own / n, cross / n, everything / n
+    trace = float(own.sum())
     parts = {
         "own": -law.own * own,
         "with_others": -2.0 * law.with_others * row,
         "crowd": -law.crowd_own * (trace - own) - law.crowd_pairs * (everything - trace - 2.0 * row),
-        "reference": np.full(len(own), law.reference * v0),
+        "reference": np.full(m, law.reference * v0),
     }
     if weight is not None and reference is not None:
-        cross = np.einsum("nio,no->i", values, reference) / n
         parts["with_others"] -= 2.0 * weight * law.own * cross
         parts["crowd"] -= 2.0 * weight * law.crowd_own * (cross.sum() - cross)
-        parts["reference"] = np.full(len(own), -(weight**2) * v0 * law.opening)
-    return parts
+        parts["reference"] = np.full(m, -(weight**2) * v0 * law.opening)
+        everything += (2.0 * weight * fused_cross + weight**2 * square) / n
+    return parts, everything
 
 
 def price_votes(
@@ -224,6 +264,17 @@ def price_votes(
     groups: Any,
 ) -> Prices:
     """Majority and plurality votes, from label answers or from a table of right and wrong."""
+    one_loss = v0 is not None and not isinstance(v0, str) and np.ndim(v0) == 0 and 0.0 <= v0 <= 1.0
+    if game == "majority" and y is None and one_loss and groups is None and not terms.per_sample:
+        table = plain_table(source)
+        if table is not None and n_options is None and table.shape[1] <= MOST_VOTERS:
+            terms.check_quorum(table.shape[1])
+            found = majority_by_count(table, float(v0), terms)
+            return assemble(
+                terms, terms.named(tuple(map(str, range(table.shape[1])))), game, found.value, found.total,
+                float(v0), deviation=found.deviation if terms.errors_wanted else None, n=len(table), exact=True,
+                method=f"closed form ({found.compositions} compositions)", warnings=terms.reminder(),
+            )  # fmt: skip
     answers, names = as_labels(source)
     if answers.ndim != 2 or len(answers) == 0:
         raise PanelError(f"votes need the axes (sample, specialist); got shape {answers.shape}.")
@@ -261,10 +312,11 @@ def price_votes(
         if (loss0 < 0).any() or (loss0 > 1).any():
             raise PanelError("v0 of a vote is a chance of being wrong and lies in [0, 1].")
     counts, own = compositions(answers, truth)
-    table, totals, evaluations = vote_prices(
+    by_sample, totals, evaluations = vote_prices(
         counts, own, loss0, rule=terms.rule, beta=terms.beta, quorum=terms.quorum, compiled=n > 16
     )
     notes = terms.reminder()
+    value, deviation = mean_and_deviation(by_sample, groups, terms)
     silent = float((answers < 0).mean())
     if silent:
         notes += (
@@ -272,9 +324,9 @@ def price_votes(
             "there",
         )
     return assemble(
-        terms, terms.named(names), game, table.mean(axis=0), float(totals.mean()), float(loss0.mean()),
-        deviation=squared_deviations(table, groups), n=n, exact=True,
-        method=f"closed form ({evaluations} compositions)", per_sample=table if terms.per_sample else None,
+        terms, terms.named(names), game, value, float(totals.mean()), float(loss0.mean()),
+        deviation=deviation, n=n, exact=True,
+        method=f"closed form ({evaluations} compositions)", per_sample=by_sample if terms.per_sample else None,
         warnings=notes,
     )  # fmt: skip
 
@@ -332,10 +384,10 @@ def price_fused(
         game, m, loss0, rule=terms.rule, beta=terms.beta, quorum=terms.quorum,
         exact=exact, n_permutations=n_permutations, seed=seed,
     )  # fmt: skip
+    value, deviation = mean_and_deviation(result.table, groups, terms)
     return assemble(
-        terms, terms.named(names), "fuse", result.table.mean(axis=0), float(result.totals.mean()),
-        float(loss0.mean()), deviation=squared_deviations(result.table, groups), n=n,
-        order_se=result.order_se,
+        terms, terms.named(names), "fuse", value, float(result.totals.mean()),
+        float(loss0.mean()), deviation=deviation, n=n, order_se=result.order_se,
         exact=result.exact, method=result.method, n_evaluations=result.n_evaluations,
         seed=None if result.exact else seed, per_sample=result.table if terms.per_sample else None,
         warnings=terms.reminder(),

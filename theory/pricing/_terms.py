@@ -30,6 +30,7 @@ class Terms:
     per_sample: bool
     cross_fitted: bool
     names: tuple[str, ...] | None
+    errors_wanted: bool = True
 
     def named(self, found: tuple[str, ...]) -> tuple[str, ...]:
         """Names given by the caller, else those found in the data."""
@@ -85,6 +86,11 @@ def squared_deviations(table: Floats, groups: ArrayLike | None) -> Floats:
     np.add.at(sums, codes, centred)
     # Scaled so that dividing by n (n - 1) below gives the usual g / (g - 1) correction.
     return np.asarray((sums**2).sum(axis=0) * (g / (g - 1)) * ((n - 1) / n))
+
+
+def mean_and_deviation(table: Floats, groups: ArrayLike | None, terms: Terms) -> tuple[Floats, Floats | None]:
+    """Mean prices and, where standard errors are wanted, their squared deviations."""
+    return table.mean(axis=0), squared_deviations(table, groups) if terms.errors_wanted else None
 
 
 def assemble(

@@ -20,7 +20,7 @@ from theory.pricing._semivalues import size_law
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 # Binomials of more voters than this overflow a double.
-_MOST_VOTERS = 1000
+MOST_VOTERS = 1000
 
 
 def compositions(answers: Ints, y: Ints) -> tuple[Ints, Ints]:
@@ -75,9 +75,9 @@ def vote_prices(
     compiled: bool,
 ) -> tuple[Floats, Floats, int]:
     """Prices (sample, specialist) and totals (sample,) of a vote, and how many compositions there were."""
-    if int(counts.sum(axis=1).max(initial=0)) > _MOST_VOTERS:
+    if int(counts.sum(axis=1).max(initial=0)) > MOST_VOTERS:
         raise PanelError(
-            f"vote games take at most {_MOST_VOTERS} voters per sample; got {int(counts.sum(axis=1).max())}. "
+            f"vote games take at most {MOST_VOTERS} voters per sample; got {int(counts.sum(axis=1).max())}. "
             "Price groups of specialists, or use fuse= with permutations."
         )
     unique, index = _unique_rows(counts)

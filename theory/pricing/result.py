@@ -34,7 +34,7 @@ class Prices:
     rule : str
         The semivalue: ``"shapley"``, ``"banzhaf"``, ``"leave_one_out"``, ``"solo"`` or ``"beta"``.
     game : str
-        What a coalition is worth: ``"mean"``, ``"majority"``, ``"plurality"``, ``"fuse"`` or ``"callable"``.
+        What a coalition is worth; one of the games of `price`.
     v0 : float
         Loss of the empty panel.
     total : float

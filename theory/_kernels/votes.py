@@ -1,4 +1,4 @@
-"""Compiled cores, imported at the first call only; each has a NumPy twin that is its test oracle."""
+"""Counting votes over all subsets of a panel."""
 
 from __future__ import annotations
 
