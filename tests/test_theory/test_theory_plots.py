@@ -16,6 +16,7 @@ from theory import (
     bias_variance_covariance,
     certificate,
     chernoff,
+    clear_uniform_price,
     consistency_bound,
     correlated_pairs,
     correlated_panel,
@@ -31,6 +32,7 @@ from theory import (
     gaussian_information,
     is_weighting_worth_it,
     kelly_pool,
+    log_market,
     min_variance_weights,
     plots,
     price,
@@ -39,6 +41,7 @@ from theory import (
     v_information,
     vote_bounds,
     vote_error,
+    vote_gain,
 )
 
 DRAWN = correlated_panel(200, 5, rho=0.4, scale=[1.0, 1.2, 0.8, 1.0, 2.0], seed=0)
@@ -97,6 +100,13 @@ def results():
         "settlement": [settle([0.5, 0.25, -0.1, 0.25], budget=100)],
         "wealth": [kelly_pool(PROBABILITIES, LABELS)],
         "weighting": [is_weighting_worth_it(ERRORS)],
+        "market": [log_market(PROBABILITIES[:3, 0], 0)],
+        "clearing": [
+            (clear_uniform_price(*lists, rule=rule), *lists)
+            for lists in (([9, 7, 5], [2, 4, 6]), ([9, 7], [2, 8]), ([1], [2]))
+            for rule in ("mcafee", "uniform")
+        ],
+        "vote_gain": [vote_gain(ANSWERS.answers, ANSWERS.y)],
     }
 
 
@@ -109,12 +119,13 @@ def test_every_plot_is_drawn_here():
 
 @pytest.mark.parametrize("name", plots.__all__)
 def test_draws_without_warning_and_into_given_axes(name):
-    for result in RESULTS[name]:
-        ax = getattr(plots, name)(result)
+    for given in RESULTS[name]:
+        result = given if isinstance(given, tuple) else (given,)
+        ax = getattr(plots, name)(*result)
         ax.figure.canvas.draw()
         assert ax.has_data()
         _, mine = plt.subplots()
-        assert getattr(plots, name)(result, ax=mine) is mine
+        assert getattr(plots, name)(*result, ax=mine) is mine
         mine.figure.canvas.draw()
 
 
@@ -174,3 +185,16 @@ def test_missing_matplotlib_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(ImportError, match="pip install 'consilience"):
         plots.weighting(RESULTS["weighting"][0])
+
+
+def test_markets_and_votes_hold_the_numbers():
+    reports = log_market([[0.8, 0.2], [0.5, 0.5]], 0)
+    np.testing.assert_allclose([bar.get_height() for bar in plots.market(reports).patches], reports.value)
+    cleared = clear_uniform_price([9, 7, 5], [2, 4, 6])
+    assert {line.get_ydata()[0] for line in plots.clearing(cleared, [9, 7, 5], [2, 4, 6]).lines} == {
+        cleared.buy_price
+    }
+    gain = vote_gain(ANSWERS.answers, ANSWERS.y)
+    widths = [bar.get_width() for bar in plots.vote_gain(gain).patches]
+    np.testing.assert_allclose(widths[1:], [gain.vote_error, gain.mean_error])
+    assert widths[0] == pytest.approx(ANSWERS.correct.mean(axis=0).max() * -1 + 1)
