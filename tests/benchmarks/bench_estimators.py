@@ -143,7 +143,7 @@ def main() -> int:
     for name, seconds, against, most in against_calls(given):
         missed |= seconds / against > most
         print(f"{name:<52} {seconds:9.5f} s  ratio {seconds / against:8.2f}  at most {most:g}")
-    bars = {"greedy": 80.0, "dawid_skene": 10.0, **DYNAMIC}
+    bars = {"greedy": 80.0, "dawid_skene": 7.0, **DYNAMIC}
     mine = ours(given) if any(options.values()) else {}
     for peer, python in options.items():
         if python is None:
