@@ -32,9 +32,9 @@ def confusion_step(
         for j in range(n_classes):
             logs[j] = log_prior[j]
         for i in range(start[t], start[t + 1]):
-            row = log_rates[who[i], said[i]]
+            k, c = who[i], said[i]
             for j in range(n_classes):
-                logs[j] += row[j]
+                logs[j] += log_rates[k, c, j]
         if fixed[t] >= 0:
             total += mass[t] * logs[fixed[t]]
             for j in range(n_classes):
@@ -46,13 +46,16 @@ def confusion_step(
                 most = max(most, logs[j])
             norm = 0.0
             for j in range(n_classes):
-                logs[j] = np.exp(logs[j] - most)
+                logs[j] = 1.0 if logs[j] == most else np.exp(logs[j] - most)
                 norm += logs[j]
+            inverse = 1.0 / norm
             for j in range(n_classes):
-                q[t, j] = logs[j] / norm
+                q[t, j] = logs[j] * inverse
             total += mass[t] * (most + np.log(norm))
+        for j in range(n_classes):
+            logs[j] = mass[t] * q[t, j]
         for i in range(start[t], start[t + 1]):
-            row = counts[who[i], said[i]]
+            k, c = who[i], said[i]
             for j in range(n_classes):
-                row[j] += mass[t] * q[t, j]
+                counts[k, c, j] += logs[j]
     return total

@@ -17,30 +17,50 @@ _POINTS = 20  # of the integral of the randomized reference classifier
 
 @dataclass
 class Neighbours:
-    """What is known near the queries.
+    """What is known near the queries, one neighbour of all queries at a time.
 
     Attributes
     ----------
-    right : ndarray of bool, shape (query, neighbour, specialist)
-        Whether the specialist was right; an absent one was not.
-    proba : ndarray of shape (query, neighbour, specialist)
+    hits : ndarray of uint8, shape (row, specialist)
+        1 where the specialist was right; an absent one was not.
+    proba : ndarray of shape (row, specialist)
         What it gave to the truth.
-    said : ndarray of int64, shape (query, neighbour, specialist)
+    said : ndarray of int, shape (row, specialist)
         Its label; -1 where it was absent.
-    truth : ndarray of int64, shape (query, neighbour)
+    truth : ndarray of int, shape (row,)
         The label that was right.
+    rows : ndarray of int64, shape (query, neighbour)
+        Which rows are near, nearest first.
     weight : ndarray of shape (query, neighbour)
         One over the distance.
-    label : ndarray of int64, shape (query, specialist)
+    label : ndarray of int, shape (query, specialist)
         What the specialists say now; -1 where they are absent.
     """
 
-    right: NDArray[np.bool_]
+    hits: NDArray[np.uint8]
     proba: Floats
-    said: NDArray[np.int64]
-    truth: NDArray[np.int64]
+    said: NDArray[np.integer]
+    truth: NDArray[np.integer]
+    rows: NDArray[np.int64]
     weight: Floats
-    label: NDArray[np.int64]
+    label: NDArray[np.integer]
+
+    @property
+    def n_neighbours(self) -> int:
+        """Number of neighbours."""
+        return int(self.rows.shape[1])
+
+    def right(self, t: int) -> NDArray[np.uint8]:
+        """Who was right on the neighbour number t."""
+        return self.hits[self.rows[:, t]]
+
+    def same(self, t: int) -> NDArray[np.uint8]:
+        """Whose label now is the truth of the neighbour number t."""
+        return (self.truth[self.rows[:, t]][:, None] == self.label).view(np.uint8)
+
+    def counter(self) -> NDArray[np.integer]:
+        """Zeros (query, specialist) of the narrowest type that can count neighbours: it adds fastest."""
+        return np.zeros(self.label.shape, dtype=np.uint8 if self.n_neighbours < 256 else np.int64)
 
 
 def inverse_distance(distance: Floats) -> Floats:
@@ -48,61 +68,95 @@ def inverse_distance(distance: Floats) -> Floats:
     return np.asarray(1.0 / np.maximum(distance, _NEAREST))
 
 
-def accuracy(near: Neighbours) -> Floats:
-    """Overall local accuracy."""
-    return np.asarray(near.right.mean(axis=1))
-
-
 def count(near: Neighbours) -> Floats:
     """Neighbours answered rightly."""
-    return near.right.sum(axis=1).astype(np.float64)
+    total = near.counter()
+    for t in range(near.n_neighbours):
+        total += near.right(t)
+    return total.astype(np.float64)
+
+
+def accuracy(near: Neighbours) -> Floats:
+    """Overall local accuracy."""
+    return count(near) / near.n_neighbours
 
 
 def rank(near: Neighbours) -> Floats:
     """Nearest neighbours answered rightly before the first error."""
-    first = near.right.argmin(axis=1)
-    return np.where(near.right.all(axis=1), near.right.shape[1], first).astype(np.float64)
+    total, unbroken = near.counter(), near.right(0)
+    total += unbroken
+    for t in range(1, near.n_neighbours):
+        unbroken &= near.right(t)
+        total += unbroken
+    return total.astype(np.float64)
 
 
 def class_accuracy(near: Neighbours) -> Floats:
     """Accuracy on neighbours whose truth is what the specialist says now; 0 if there is none."""
-    same = near.truth[:, :, None] == near.label[:, None, :]
-    return _ratio((near.right & same).sum(axis=1), same.sum(axis=1))
+    part, whole = near.counter(), near.counter()
+    for t in range(near.n_neighbours):
+        same = near.same(t)
+        whole += same
+        part += same & near.right(t)
+    return _ratio(part, whole)
 
 
 def weighted_class_accuracy(near: Neighbours) -> Floats:
     """Accuracy on those neighbours, weighted by one over the distance."""
-    same = (near.truth[:, :, None] == near.label[:, None, :]) * near.weight[:, :, None]
-    return _ratio((near.right * same).sum(axis=1), same.sum(axis=1))
+    part, whole = np.zeros(near.label.shape), np.zeros(near.label.shape)
+    for t in range(near.n_neighbours):
+        same = near.same(t) * near.weight[:, t, None]
+        whole += same
+        part += same * near.right(t)
+    return _ratio(part, whole)
 
 
 def a_priori(near: Neighbours) -> Floats:
     """Weighted mean probability of the neighbours' truth."""
-    total = np.matmul(near.weight[:, None, :], near.proba)[:, 0]
+    total = np.zeros(near.label.shape)
+    for t in range(near.n_neighbours):
+        total += near.proba[near.rows[:, t]] * near.weight[:, t, None]
     return np.asarray(total / near.weight.sum(axis=1)[:, None])
 
 
 def a_posteriori(near: Neighbours) -> Floats:
     """Weighted mean probability of the truth, where it is what the specialist says now; 0 if nowhere."""
-    same = (near.truth[:, :, None] == near.label[:, None, :]) * near.weight[:, :, None]
-    return _ratio((near.proba * same).sum(axis=1), same.sum(axis=1))
+    part, whole = np.zeros(near.label.shape), np.zeros(near.label.shape)
+    for t in range(near.n_neighbours):
+        same = near.same(t) * near.weight[:, t, None]
+        whole += same
+        part += same * near.proba[near.rows[:, t]]
+    return _ratio(part, whole)
 
 
 def behaviour(near: Neighbours) -> Floats:
     """Accuracy on neighbours with a similar vector of labels; on all of them if there is none."""
-    equal = (near.said == near.label[:, None, :]) & (near.label >= 0)[:, None, :]
-    alike = equal.sum(axis=2) > _SIMILAR * near.label.shape[1] + 1e-9
-    alike |= ~alike.any(axis=1, keepdims=True)
-    right = np.matmul(alike[:, None, :].astype(np.float64), near.right.astype(np.float64))[:, 0]
-    return np.asarray(right / alike.sum(axis=1)[:, None])
+    least = _SIMILAR * near.label.shape[1] + 1e-9
+    away = near.label < 0
+    somebody_away = away.any()
+    part, every = near.counter(), near.counter()
+    similar = np.zeros(len(near.label), dtype=np.int64)
+    for t in range(near.n_neighbours):
+        equal = near.said[near.rows[:, t]] == near.label
+        if somebody_away:
+            equal &= ~away
+        alike = np.count_nonzero(equal, axis=1) > least
+        right = near.right(t)
+        every += right
+        part += right & alike[:, None].view(np.uint8)
+        similar += alike
+    found = part / np.maximum(similar, 1)[:, None]
+    return np.where((similar > 0)[:, None], found, every / near.n_neighbours)
 
 
 def double_faults(near: Neighbours) -> Floats:
     """Sum over the other specialists of neighbours that both answered wrongly."""
-    wrong = (~near.right).astype(np.float64)
-    # a neighbour with w wrong ones adds w - 1 to each of them: no pair is ever formed
-    others = wrong.sum(axis=2, keepdims=True) - 1.0
-    return np.asarray((wrong * others).sum(axis=1))
+    total = np.zeros(near.label.shape)
+    for t in range(near.n_neighbours):
+        wrong = 1 - near.right(t)
+        # a neighbour with w wrong ones adds w - 1 to each of them: no pair is ever formed
+        total += wrong * (np.count_nonzero(wrong, axis=1)[:, None] - 1.0)
+    return total
 
 
 NEIGHBOUR_RULES: dict[str, Callable[[Neighbours], Floats]] = {

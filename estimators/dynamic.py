@@ -138,14 +138,16 @@ class DynamicSelection(BaseEstimator):
         if task == "regression":
             self._errors = (errors**2).sum(axis=2)
         else:
-            truth = target.argmax(axis=1)
-            self._truth, self._said = truth, first_choices(values)
-            self._right = self._said == truth[:, None]
+            truth, said = target.argmax(axis=1), first_choices(values)
+            # narrow codes: looking at neighbours is limited by memory, not by arithmetic
+            self._code = np.int8 if values.shape[2] < 128 else np.int64
+            self._truth, self._said = truth.astype(self._code), said.astype(self._code)
+            self._hits = (said == truth[:, None]).astype(np.uint8)
             if self.rule in SOURCES:
                 # who is absent neither beats guessing nor falls behind it
                 away = np.isnan(errors).any(axis=2)
                 full = np.where(away[:, :, None], 1.0 / values.shape[2], np.nan_to_num(values))
-                source = SOURCES[self.rule](full, truth) if values.shape[2] > 1 else self._right * 1.0
+                source = SOURCES[self.rule](full, truth) if values.shape[2] > 1 else self._hits * 1.0
                 chance = 1.0 / values.shape[2] if self.rule == "rrc" else 0.0
                 self._source = np.where(away, chance, source)
             else:
@@ -200,7 +202,7 @@ class DynamicSelection(BaseEstimator):
         return read_region(self.region, values, X)
 
     def _labels(self, values: NDArray[np.float64], place: NDArray[np.float64]) -> NDArray[np.float64]:
-        label = first_choices(values)
+        label = first_choices(values).astype(self._code)
         here = label >= 0
         n_specialists, n_classes = self._shape
         if self.rule in SOURCES:
@@ -209,12 +211,7 @@ class DynamicSelection(BaseEstimator):
             return _votes(chosen & here, label, n_classes)
         distance, rows = self._search.kneighbors(place)
         near = Neighbours(
-            self._right[rows],
-            self._proba[rows] if self.rule in ("a_priori", "a_posteriori") else self._proba[:0],
-            self._said[rows] if self.rule == "mcb" else self._said[:0],
-            self._truth[rows],
-            inverse_distance(distance),
-            label,
+            self._hits, self._proba, self._said, self._truth, rows, inverse_distance(distance), label
         )
         competence = np.where(here, NEIGHBOUR_RULES[self.rule](near), -np.inf)
         if self.rule in _BEST:
@@ -269,11 +266,11 @@ class DynamicSelection(BaseEstimator):
         return np.where(here.any(axis=1)[:, None], fused, np.nan)
 
 
-def _votes(weight: NDArray[Any], label: NDArray[np.int64], n_classes: int) -> NDArray[np.float64]:
+def _votes(weight: NDArray[Any], label: NDArray[np.integer], n_classes: int) -> NDArray[np.float64]:
     """Share votes; where nobody was chosen, everybody present votes."""
     share = np.where((weight > 0).any(axis=1, keepdims=True), weight, label >= 0).astype(np.float64)
     fused = np.empty((len(label), n_classes))
     for c in range(n_classes):
-        fused[:, c] = (share * (label == c)).sum(axis=1)
+        fused[:, c] = np.einsum("tm,tm->t", share, label == c)
     total = fused.sum(axis=1, keepdims=True)
     return np.where(total > 0, fused / np.where(total > 0, total, 1.0), np.nan)

@@ -108,7 +108,8 @@ def read_labels(labels: Any) -> LabelTable:
     elif raw.values.dtype.kind in "iu" or _whole(raw.values):
         known, _ = as_labels(raw.values)
         classes = np.unique(known[known >= 0])
-        codes = np.where(known >= 0, np.searchsorted(classes, known), -1)
+        plain = np.array_equal(classes, np.arange(len(classes)))
+        codes = known if plain else np.where(known >= 0, np.searchsorted(classes, known), -1)
     else:
         codes, classes = _read_words(raw.values)
     names = np.arange(codes.shape[1]) if raw.names is None else np.array(raw.names)

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from theory import PanelError
 
+_FEW = 16  # outputs
+
 
 def read_training(
     panel: Any, y: Any, task: str, sample_weight: Any = None
@@ -126,5 +128,12 @@ def answer_errors(values: NDArray[np.float64], target: NDArray[np.float64], task
 
 def first_choices(values: NDArray[np.float64]) -> NDArray[np.int64]:
     """Find the output that each specialist puts first (ties: the lowest); -1 where it is absent."""
+    if values.shape[2] <= _FEW and np.isfinite(values.sum()):
+        # over a short last axis argmax takes ten times as long as comparing columns
+        best, found = values[:, :, 0], np.zeros(values.shape[:2], dtype=np.int64)
+        for c in range(1, values.shape[2]):
+            found[values[:, :, c] > best] = c
+            best = np.maximum(best, values[:, :, c])
+        return found
     here = ~np.isnan(values).all(axis=2)
     return np.where(here, np.where(np.isnan(values), -np.inf, values).argmax(axis=2), -1)

@@ -20,10 +20,29 @@ from estimators import (
     Specialist,
     Views,
 )
-from estimators.competence import NEIGHBOUR_RULES, SOURCES, double_faults, reference_classifier
+from estimators.competence import NEIGHBOUR_RULES, SOURCES, Neighbours, double_faults, reference_classifier
 from theory import PanelError, difficulty_panel
 
 RULES = [*NEIGHBOUR_RULES, *SOURCES]
+# Labels of DESlib 0.3.7 (scikit-learn 1.5.2) for the 60 queries of the test below.
+DESLIB = {
+    "ola": "110100000001100000110000110200010000000000000000000100101100",
+    "rank": "110100000001000000110000110200010000000001001000000100121100",
+    "lca": "110100000001100000110000110100010010000000001000000100101101",
+    "mla": "110100000001100000110000110100010010000000001000000100101101",
+    "a_priori": "110100000001100000110000110200010000000000001000000100101100",
+    "a_posteriori": "110100000001100000110000110100010010000000001000000100111101",
+    "mcb": "110100000001100000110000110200010000000000000000000100101100",
+    "knora_e": "110100000001000000110000110200010000000001001000000100121100",
+    "knora_u": "110100000001100000110000110100010010000000001000000100121100",
+    "knop": "110100000001100000110000110100010010000000001000000100121100",
+    "des_p": "110100000001100000110000110200010000000000000000000100101100",
+    "rrc": "110100000001100000110000110100010010000000001000000100121100",
+    "logarithmic": "110100000001100000110202110100010010200000001000000120121101",
+    "exponential": "110100000201100000110000110100010010000000001000000120121100",
+    "min_difference": "110100000001100000110000110100010010000000001000000100101100",
+    "kl": "110100000201102010110010110100010212000000201010000120121101",
+}
 
 
 def make(seed, n=60, m=5, k=3):
@@ -49,6 +68,18 @@ def test_rules_equal_naive_loops(rule, n_classes):
         fused = fitted.fuse(panel[50:], X=X[50:])
         np.testing.assert_array_equal(fused.argmax(axis=1), expected)
         np.testing.assert_allclose(fused.sum(axis=1), 1.0)
+
+
+@pytest.mark.parametrize("rule", DESLIB)
+def test_rules_give_the_labels_of_deslib(rule):
+    rng = np.random.default_rng(7)
+    X, mixing = rng.normal(size=(260, 2)), rng.normal(size=(7, 2, 3)) * 1.5
+    y = np.argmax(X @ rng.normal(size=(2, 3)) + X**2 @ rng.normal(size=(2, 3)), axis=1)
+    scores = np.exp(np.einsum("nd,mdc->nmc", X, mixing))
+    panel = scores / scores.sum(axis=2, keepdims=True)
+    fitted = DynamicSelection(rule, region="X").fit(panel[:200], y[:200], X=X[:200])
+    said = fitted.fuse(panel[200:], X=X[200:]).argmax(axis=1)
+    assert "".join(map(str, said)) == DESLIB[rule]
 
 
 @settings(max_examples=20)
@@ -89,13 +120,14 @@ def test_double_faults_without_pairs():
     _, panel, y = make(0)
     rule = DynamicSelection("des_knn").fit(panel, y)
 
-    class Near:
-        right = rng.random((4, 6, 5)) < 0.6
-
-    wrong = ~Near.right
+    hits = (rng.random((20, 5)) < 0.6).astype(np.uint8)
+    rows = rng.integers(20, size=(4, 6))
+    codes = np.zeros((4, 5), dtype=np.int8)
+    near = Neighbours(hits, hits * 1.0, hits, hits[:, 0], rows, np.ones((4, 6)), codes)
+    wrong = hits[rows] == 0
     pairs = np.einsum("qki,qkj->qij", wrong * 1.0, wrong * 1.0)
     expected = pairs.sum(axis=2) - np.diagonal(pairs, axis1=1, axis2=2)
-    np.testing.assert_allclose(double_faults(Near), expected)
+    np.testing.assert_allclose(double_faults(near), expected)
     assert rule.fuse(panel).shape == (60, 3)
 
 

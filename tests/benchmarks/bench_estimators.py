@@ -1,0 +1,164 @@
+"""Timings of learned fusions in CPU seconds of one thread; run with ``python tests/benchmarks/bench_estimators.py``.
+
+Without peers, work is compared with the NumPy or scikit-learn calls that it cannot do without. With
+``--crowdkit PYTHON``, ``--deslib PYTHON`` or ``--autogluon PYTHON`` (interpreters of environments of their own),
+the same data go through these libraries too, and the answers are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+
+import subprocess  # noqa: E402
+import tempfile  # noqa: E402
+import time  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import numpy as np  # noqa: E402
+from sklearn.neighbors import NearestNeighbors  # noqa: E402
+
+from estimators import DecorrelatedSelection, DynamicSelection, Gate, GreedySelection, TruthInference  # noqa: E402
+
+# Times DESlib 0.3.7, beyond k-NN, on 5,000 x 10 x 3; its mcb with selection_method="best", which ours is.
+DYNAMIC = {"knora_e": 2.5, "knora_u": 2.5, "mcb": 1.5, "lca": 2.0, "des_knn": 50.0}
+
+
+def cpu(work: Callable[[], object], repeat: int = 5) -> float:
+    """Return the least CPU time of a few runs, in seconds, after one that is not counted."""
+    work()
+    times = []
+    for _ in range(repeat):
+        start = time.process_time()
+        work()
+        times.append(time.process_time() - start)
+    return min(times)
+
+
+def data() -> dict[str, dict[str, np.ndarray]]:
+    """Return what each peer is given."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(3, size=5000)
+    library = rng.dirichlet(np.ones(3), size=(5000, 100))
+    library += np.eye(3)[y][:, None] * rng.uniform(0, 0.8, size=(100, 1))
+    library /= library.sum(axis=2, keepdims=True)
+    truth = rng.integers(4, size=20_000)
+    labels = rng.integers(4, size=(20_000, 50))
+    labels = np.where(rng.random(labels.shape) < rng.uniform(0.3, 0.8, 50), truth[:, None], labels)
+    gone = rng.random(labels.shape) < 0.9
+    gone[gone.all(axis=1), 0] = False  # samples without any label vanish in crowd-kit
+    labels[gone] = -1
+    X = rng.normal(size=(10_000, 4))
+    region = np.einsum("nd,mdc->nmc", X, rng.normal(size=(10, 4, 3)))
+    panel = np.exp(region) / np.exp(region).sum(axis=2, keepdims=True)
+    right = np.argmax(X @ rng.normal(size=(4, 3)) + X**2 @ rng.normal(size=(4, 3)), axis=1)
+    return {
+        "autogluon": {"panel": library, "y": y},
+        "crowdkit": {"labels": labels},
+        "deslib": {"panel": panel, "X": X, "y": right},
+    }
+
+
+def ours(given: dict[str, dict[str, np.ndarray]]) -> dict[str, dict[str, tuple[float, np.ndarray]]]:
+    """Return seconds and answers of our side, by peer and work."""
+    panel, y = given["autogluon"].values()
+    greedy = GreedySelection(25, loss="log_loss")
+    labels = given["crowdkit"]["labels"]
+    truth = TruthInference(smoothing=0.0, n_iter=20, tol=-np.inf)
+    found = {
+        "autogluon": {"greedy": (cpu(lambda: greedy.fit(panel, y)), greedy.weights_)},
+        "crowdkit": {"dawid_skene": (cpu(lambda: truth.fit(labels)), truth.proba_)},
+        "deslib": {},
+    }
+    panel, X, right = given["deslib"].values()
+    search = NearestNeighbors(n_neighbors=7).fit(X[:5000])
+    near = cpu(lambda: search.kneighbors(X[5000:]))
+    for rule in DYNAMIC:
+        model = DynamicSelection(rule, region="X").fit(panel[:5000], right[:5000], X=X[:5000])
+        seconds = cpu(lambda model=model: model.fuse(panel[5000:], X=X[5000:])) - near
+        found["deslib"][rule] = (max(seconds, 1e-6), model.fuse(panel[5000:], X=X[5000:]).argmax(axis=1))
+    return found
+
+
+def against_calls(given: dict[str, dict[str, np.ndarray]]) -> list[tuple[str, float, float, float]]:
+    """Return (work, seconds, seconds of the calls it needs at least, most that the ratio may be)."""
+    panel, y = given["autogluon"].values()
+    rows = []
+    logs = cpu(lambda: np.log(panel[:, :, 0]))
+    work = cpu(lambda: GreedySelection(25, loss="log_loss").fit(panel, y))
+    rows.append(("25 greedy steps, 100 x 5,000 x 3 / 25 np.log", work, 25 * logs, 2.0))
+    gram = cpu(lambda: np.tensordot(panel, panel, axes=([0, 2], [0, 2])))
+    work = cpu(lambda: DecorrelatedSelection(shrink_covariance=None).fit(panel, y))
+    rows.append(("decorrelated, same / Gram matrix", work, gram, 60.0))
+    labels = given["crowdkit"]["labels"]
+    one = np.exp(np.random.default_rng(0).normal(size=(20_000, 4)))
+    exps = cpu(lambda: np.exp(one))
+    for name, terms, most in (
+        ("Dawid-Skene", {}, 100.0),
+        ("with the discount", {"correlation": "discount"}, 200.0),
+    ):
+        model = TruthInference(n_iter=20, tol=-np.inf, **terms)
+        rows.append(
+            (
+                f"{name}, 1e5 answers, 20 steps / 20 np.exp",
+                cpu(lambda m=model: m.fit(labels)),
+                20 * exps,
+                most,
+            )
+        )
+    panel, X, right = given["deslib"].values()
+    search = NearestNeighbors(n_neighbors=7).fit(X[:5000])
+    near = cpu(lambda: search.kneighbors(X[5000:]))
+    for rule in ("knora_e", "mcb", "des_knn", "a_posteriori"):
+        model = DynamicSelection(rule, region="X").fit(panel[:5000], right[:5000], X=X[:5000])
+        work = cpu(lambda m=model: m.fuse(panel[5000:], X=X[5000:]))
+        rows.append((f"{rule}, 5,000 x 10 x 7 / its k-NN", work, near, 4.0))
+    gate = cpu(lambda: Gate(region="X").fit(panel[:2000], right[:2000], X=X[:2000]), repeat=2)
+    rows.append(("gate, 2,000 x 10, seconds", gate, 1.0, 20.0))
+    return rows
+
+
+def run_peer(name: str, python: str, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Run one peer in its own interpreter on the same data."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder, "data.npz"), Path(folder, "out.npz")
+        np.savez(source, **given)
+        script = Path(__file__).with_name("peers.py")
+        subprocess.run([python, str(script), name, str(source), str(target)], check=True)
+        with np.load(target) as found:
+            return dict(found)
+
+
+def main() -> int:
+    """Print the tables; return 1 if a bar was missed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name in ("crowdkit", "deslib", "autogluon"):
+        parser.add_argument(f"--{name}", metavar="PYTHON", help="interpreter that has this peer")
+    options = vars(parser.parse_args())
+    given, missed = data(), False
+    for name, seconds, against, most in against_calls(given):
+        missed |= seconds / against > most
+        print(f"{name:<52} {seconds:9.5f} s  ratio {seconds / against:8.2f}  at most {most:g}")
+    bars = {"greedy": 80.0, "dawid_skene": 7.0, **DYNAMIC}
+    mine = ours(given) if any(options.values()) else {}
+    for peer, python in options.items():
+        if python is None:
+            continue
+        theirs = run_peer(peer, python, given[peer])
+        for work, (seconds, answer) in mine[peer].items():
+            ratio = float(theirs[work]) / seconds
+            missed |= ratio < bars[work]
+            apart = float(np.abs(theirs[f"{work}_answer"] - answer).max())
+            print(
+                f"{peer + ' ' + work:<52} {seconds:9.5f} s  {ratio:8.1f} times faster, at least {bars[work]:g}; "
+                f"answers differ by {apart:.2g}"
+            )
+    return int(missed)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
