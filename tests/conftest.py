@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 # Before numpy is imported: the suite runs in two processes, and two BLAS pools on two cores fight each other.
@@ -27,3 +28,12 @@ ROOT = Path(__file__).resolve().parent.parent
 def root() -> Path:
     """Return the folder of the repository."""
     return ROOT
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    """Close what a test drew: matplotlib warns at the twentieth open figure."""
+    yield
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    if pyplot is not None:
+        pyplot.close("all")
