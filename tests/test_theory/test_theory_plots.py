@@ -106,7 +106,7 @@ def results():
             for lists in (([9, 7, 5], [2, 4, 6]), ([9, 7], [2, 8]), ([1], [2]))
             for rule in ("mcafee", "uniform")
         ],
-        "vote_gain": [vote_gain(ANSWERS.answers, ANSWERS.y)],
+        "vote": [vote_gain(ANSWERS.answers, ANSWERS.y)],
     }
 
 
@@ -195,6 +195,6 @@ def test_markets_and_votes_hold_the_numbers():
         cleared.buy_price
     }
     gain = vote_gain(ANSWERS.answers, ANSWERS.y)
-    widths = [bar.get_width() for bar in plots.vote_gain(gain).patches]
+    widths = [bar.get_width() for bar in plots.vote(gain).patches]
     np.testing.assert_allclose(widths[1:], [gain.vote_error, gain.mean_error])
     assert widths[0] == pytest.approx(ANSWERS.correct.mean(axis=0).max() * -1 + 1)

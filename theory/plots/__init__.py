@@ -27,7 +27,7 @@ _EXPORTS = {
     "prices": "specialists",
     "settlement": "payments",
     "variance_report": "specialists",
-    "vote_gain": "markets",
+    "vote": "markets",
     "wealth": "payments",
     "weighting": "decompositions",
     "weights": "specialists",
@@ -39,7 +39,7 @@ __getattr__, __dir__ = attach(__name__, _EXPORTS)
 if TYPE_CHECKING:
     from theory.plots.bounds import bound, consistency
     from theory.plots.decompositions import bias_variance, decomposition, effective_numbers, weighting
-    from theory.plots.markets import clearing, market, vote_gain
+    from theory.plots.markets import clearing, market, vote
     from theory.plots.matrices import agreement, clones, error_matrix, pair_tests
     from theory.plots.payments import attack_table, escape, settlement, wealth
     from theory.plots.specialists import information, label_free, prices, variance_report, weights

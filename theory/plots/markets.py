@@ -94,7 +94,7 @@ def clearing(result: Clearing, bids: ArrayLike, asks: ArrayLike, *, ax: Axes | N
     return ax
 
 
-def vote_gain(result: VoteGain, *, ax: Axes | None = None) -> Axes:
+def vote(result: VoteGain, *, ax: Axes | None = None) -> Axes:
     """Draw the error of a vote beside that of its average and its best voter.
 
     Parameters
@@ -112,7 +112,7 @@ def vote_gain(result: VoteGain, *, ax: Axes | None = None) -> Axes:
     Examples
     --------
     >>> from theory import plots, vote_gain
-    >>> plots.vote_gain(vote_gain([[0, 0, 1], [1, 0, 1], [1, 1, 1]], [0, 1, 1])).get_xlabel()
+    >>> plots.vote(vote_gain([[0, 0, 1], [1, 0, 1], [1, 1, 1]], [0, 1, 1])).get_xlabel()
     'error'
     """
     ax = axes_for(ax, 5.2, 2.0)
