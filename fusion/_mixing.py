@@ -16,6 +16,9 @@ from fusion.late._distances import centred_gram, square_distances, unclean_dista
 _DEPENDENT = 1e-13
 # Numbers held beside the panel, a few times over.
 _BLOCK = 200_000
+# Multiplications of one matrix product. (100, 100) by (100, columns) takes half as long per column with 128 to
+# 384 columns as with 500 to 4096, which BLAS copies into another layout first.
+_PRODUCTS = 3_000_000
 
 
 @dataclass(frozen=True)
@@ -125,14 +128,18 @@ def mix_rows(
     # Distances of many outputs are taken once; what is behind works on the coordinates found from them.
     small = d <= 4 * n or n * d <= 8192
     points: tuple[NDArray[Any], Floats | None] = (rows, middle)
+    known: Floats | None = None
 
     def now(where: tuple[NDArray[Any], Floats | None]) -> NDArray[Any]:
         return where[0] if total is None else _apply(total, *where)
 
     for stage, f in zip(stages, budgets, strict=True):
         if total is not None and not small and points[0] is rows and stage.needs != "nothing":
-            points = embed(rows, middle)
-        square = safe_distances(now(points)) if stage.needs == "distances" else None
+            points = embed(rows, middle, known)
+        square = None
+        if stage.needs == "distances":
+            square, plain = safe_distances(now(points))
+            known = square if total is None and plain else known
         lengths, unit = None, np.ones(len(rows))
         if stage.needs == "lengths":
             at = points[1]
@@ -143,7 +150,7 @@ def mix_rows(
         total = matrix if total is None else np.matmul(matrix, total)
 
     def seen() -> NDArray[Any]:
-        return now(points if small or points[0] is not rows else embed(rows, middle))
+        return now(points if small or points[0] is not rows else embed(rows, middle, known))
 
     return np.broadcast_to(np.eye(n), (len(rows), n, n)) if total is None else total, alpha, seen
 
@@ -159,7 +166,7 @@ def _apply(
 ) -> NDArray[Any]:
     n_samples, n, d = rows.shape
     mixed = np.empty((n_samples, matrix.shape[1], d), dtype=dtype)
-    step = max(1, _BLOCK // (n_samples * n))
+    step = max(1, min(_BLOCK // (n_samples * n), max(_PRODUCTS // (n * matrix.shape[1]), 64)))
     left = 1.0 - matrix.sum(axis=2)
     # What rounding leaves of a row that sums to 1 is no share of the centre.
     left[np.abs(left) < 1e-12] = 0.0
@@ -204,15 +211,19 @@ def _lengths(rows: NDArray[Any], center: Floats) -> tuple[Floats, Floats]:
     return lengths, unit
 
 
-def safe_distances(rows: NDArray[Any]) -> Floats:
-    """Give squared distances, each sample's in a unit of its own where squares overflow or vanish."""
+def safe_distances(rows: NDArray[Any]) -> tuple[Floats, bool]:
+    """Give squared distances, each sample's in a unit of its own where squares overflow or vanish.
+
+    Also says whether that was needed nowhere.
+    """
     rows = np.ascontiguousarray(rows)
     with np.errstate(invalid="ignore", over="ignore"):
         square = square_distances(rows)
         bad = np.flatnonzero(unclean_distances(rows, square))
         if bad.size and rows.dtype != np.float32:
             square[bad] = square_distances(in_range(rows[bad]))
-    return square
+            return square, False
+    return square, True
 
 
 def in_range(rows: NDArray[Any]) -> Floats:
@@ -239,7 +250,9 @@ def in_range(rows: NDArray[Any]) -> Floats:
     return found
 
 
-def embed(rows: NDArray[Any], center: Floats | None) -> tuple[Floats, Floats | None]:
+def embed(
+    rows: NDArray[Any], center: Floats | None, square: Floats | None = None
+) -> tuple[Floats, Floats | None]:
     """Find n coordinates for n rows of many outputs that keep all distances.
 
     Parameters
@@ -248,6 +261,8 @@ def embed(rows: NDArray[Any], center: Floats | None) -> tuple[Floats, Floats | N
         Finite rows.
     center : ndarray of float64, shape (sample, output), or None
         One more point of each sample.
+    square : ndarray of float64, shape (sample, specialist, specialist), optional
+        The squared distances of rows that can be squared, where they are known.
 
     Returns
     -------
@@ -264,8 +279,9 @@ def embed(rows: NDArray[Any], center: Floats | None) -> tuple[Floats, Floats | N
     """
     n_samples, n, _ = rows.shape
     rows = np.ascontiguousarray(rows)
-    square = square_distances(rows)
-    if rows.dtype != np.float32 and unclean_distances(rows, square).any():
+    known = square is not None
+    square = square_distances(rows) if square is None else square
+    if not known and rows.dtype != np.float32 and unclean_distances(rows, square).any():
         # Too large or too small to be squared: rare, and slow.
         return rows.astype(np.float64), center
     with np.errstate(invalid="ignore"):
