@@ -58,9 +58,12 @@ def warm_up(
                 f"warm_up for {n} specialists needs n_byzantine below {n / 2:g}; got {f}. Lower n_byzantine."
             )
         wanted.append((int(n), f))
+    from fusion._kernels.mixing import subset_means_of
+
     rng = np.random.default_rng(0)
     for name in dtypes:
         dtype = np.dtype(name)
+        subset_means_of(dtype)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FaultWarning)
             for shape in ((600, 9, 3), (2, 9, 400)):
