@@ -140,7 +140,8 @@ def chain_rule(name: str, stages: tuple[Mixing, ...], rule: Rule) -> Rule:
         for start in steps:
             some = slice(start, start + steps.step)
             about = None if middle is None else middle[some]
-            parts.append(rule.fuse(apply_mixing(matrix, rows[:, :, some], about), f + last, beta)[0])
+            ours = apply_mixing(matrix, rows[:, :, some], about, rows.shape[2])
+            parts.append(rule.fuse(ours, f + last, beta)[0])
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
     def share_block(rows: NDArray[Any], f: int, alpha: Floats | None) -> NDArray[Any]:

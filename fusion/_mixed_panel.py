@@ -105,7 +105,12 @@ class _Mixer:
                         middle,
                     )
                     if kind == "fused":
-                        out[some, : matrix.shape[1]] = apply_mixing(matrix, rows[some], middle)
+                        mixed = apply_mixing(matrix, rows[some], middle)
+                        if mixed.shape == out.shape:
+                            # One long sample: as large as the panel, and not copied.
+                            out = mixed
+                        else:
+                            out[some, : matrix.shape[1]] = mixed
                     else:
                         out[some, :, : matrix.shape[1]] = matrix.transpose(0, 2, 1)
             marks = ~np.isfinite(rows).all(axis=(1, 2))

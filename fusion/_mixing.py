@@ -10,12 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion._arguments import Floats
+from fusion._threads import in_threads, n_threads, split
 from fusion.late._distances import centred_gram, square_distances, unclean_distances
 
 # Relative to the squared length of a row; below it a row lies in the span of those before it.
 _DEPENDENT = 1e-13
+# Shares of a mixed row that add up to 1 within this do not leave anything to the centre.
+_WHOLE = 1e-12
 # Numbers held beside the panel, a few times over.
 _BLOCK = 200_000
+# Multiplications of one matrix product. (100, 100) by (100, columns) takes half as long per column with 128 to
+# 384 columns as with 500 to 4096, which BLAS copies into another layout first.
+_PRODUCTS = 3_000_000
 
 
 @dataclass(frozen=True)
@@ -125,14 +131,18 @@ def mix_rows(
     # Distances of many outputs are taken once; what is behind works on the coordinates found from them.
     small = d <= 4 * n or n * d <= 8192
     points: tuple[NDArray[Any], Floats | None] = (rows, middle)
+    known: Floats | None = None
 
     def now(where: tuple[NDArray[Any], Floats | None]) -> NDArray[Any]:
         return where[0] if total is None else _apply(total, *where)
 
     for stage, f in zip(stages, budgets, strict=True):
         if total is not None and not small and points[0] is rows and stage.needs != "nothing":
-            points = embed(rows, middle)
-        square = safe_distances(now(points)) if stage.needs == "distances" else None
+            points = embed(rows, middle, known)
+        square = None
+        if stage.needs == "distances":
+            square, plain = safe_distances(now(points))
+            known = square if total is None and plain else known
         lengths, unit = None, np.ones(len(rows))
         if stage.needs == "lengths":
             at = points[1]
@@ -143,15 +153,50 @@ def mix_rows(
         total = matrix if total is None else np.matmul(matrix, total)
 
     def seen() -> NDArray[Any]:
-        return now(points if small or points[0] is not rows else embed(rows, middle))
+        return now(points if small or points[0] is not rows else embed(rows, middle, known))
 
     return np.broadcast_to(np.eye(n), (len(rows), n, n)) if total is None else total, alpha, seen
 
 
-def apply_mixing(matrix: Floats, rows: NDArray[Any], center: Floats | None) -> NDArray[Any]:
-    """Form the mixed rows, in the dtype of `rows`."""
+def apply_mixing(
+    matrix: Floats, rows: NDArray[Any], center: Floats | None, n_outputs: int | None = None
+) -> NDArray[Any]:
+    """Form the mixed rows, in the dtype of `rows`; `n_outputs` is given where these are a part of them."""
     about = None if center is None else np.broadcast_to(center, (len(rows), rows.shape[2]))
-    return _apply(matrix, rows, about, rows.dtype)
+    many = rows.shape[1] * (rows.shape[2] if n_outputs is None else n_outputs) >= _BLOCK
+    if not many or rows.dtype not in (np.float32, np.float64):
+        return _apply(matrix, rows, about, rows.dtype)
+    mixed = np.empty((len(rows), matrix.shape[1], rows.shape[2]), dtype=rows.dtype)
+    for s in range(len(rows)):
+        share = float(matrix[s].max())
+        alike = bool(((matrix[s] == 0.0) | (matrix[s] == share)).all())
+        if alike and (center is None or bool((np.abs(1.0 - matrix[s].sum(axis=1)) < _WHOLE).all())):
+            _add_rows(matrix[s] != 0.0, share, rows[s], mixed[s])
+            # Sums of float64 numbers may overflow where their mean does not.
+            if rows.dtype == np.float32 or np.isfinite(mixed[s]).all():
+                continue
+        own = None if about is None else about[s : s + 1]
+        mixed[s] = _apply(matrix[s : s + 1], rows[s : s + 1], own, rows.dtype)[0]
+    return mixed
+
+
+def _add_rows(chosen: NDArray[np.bool_], share: float, rows: NDArray[Any], mixed: NDArray[Any]) -> None:
+    """Write `share` times the sums of chosen rows of one long sample."""
+    from fusion._kernels.mixing import picks_of, subset_means_of
+    from fusion._kernels.vectors import lanes_of
+
+    n, d = rows.shape
+    kernel = subset_means_of(rows.dtype)
+    panel, picks, out = (
+        np.ascontiguousarray(rows).reshape(-1),
+        picks_of(chosen, rows.dtype),
+        mixed.reshape(-1),
+    )
+
+    def some(begin: int, end: int) -> None:
+        kernel(panel, picks, share, out, n, len(chosen), d, begin, end)
+
+    in_threads(some, split(d, n_threads(rows.nbytes), lanes_of(rows.dtype)))
 
 
 def _apply(
@@ -159,10 +204,10 @@ def _apply(
 ) -> NDArray[Any]:
     n_samples, n, d = rows.shape
     mixed = np.empty((n_samples, matrix.shape[1], d), dtype=dtype)
-    step = max(1, _BLOCK // (n_samples * n))
+    step = max(1, min(_BLOCK // (n_samples * n), max(_PRODUCTS // (n * matrix.shape[1]), 64)))
     left = 1.0 - matrix.sum(axis=2)
     # What rounding leaves of a row that sums to 1 is no share of the centre.
-    left[np.abs(left) < 1e-12] = 0.0
+    left[np.abs(left) < _WHOLE] = 0.0
     with np.errstate(invalid="ignore", over="ignore"):
         for start in range(0, d, step):
             part = slice(start, start + step)
@@ -204,15 +249,19 @@ def _lengths(rows: NDArray[Any], center: Floats) -> tuple[Floats, Floats]:
     return lengths, unit
 
 
-def safe_distances(rows: NDArray[Any]) -> Floats:
-    """Give squared distances, each sample's in a unit of its own where squares overflow or vanish."""
+def safe_distances(rows: NDArray[Any]) -> tuple[Floats, bool]:
+    """Give squared distances, each sample's in a unit of its own where squares overflow or vanish.
+
+    Also says whether that was needed nowhere.
+    """
     rows = np.ascontiguousarray(rows)
     with np.errstate(invalid="ignore", over="ignore"):
         square = square_distances(rows)
         bad = np.flatnonzero(unclean_distances(rows, square))
         if bad.size and rows.dtype != np.float32:
             square[bad] = square_distances(in_range(rows[bad]))
-    return square
+            return square, False
+    return square, True
 
 
 def in_range(rows: NDArray[Any]) -> Floats:
@@ -239,7 +288,9 @@ def in_range(rows: NDArray[Any]) -> Floats:
     return found
 
 
-def embed(rows: NDArray[Any], center: Floats | None) -> tuple[Floats, Floats | None]:
+def embed(
+    rows: NDArray[Any], center: Floats | None, square: Floats | None = None
+) -> tuple[Floats, Floats | None]:
     """Find n coordinates for n rows of many outputs that keep all distances.
 
     Parameters
@@ -248,6 +299,8 @@ def embed(rows: NDArray[Any], center: Floats | None) -> tuple[Floats, Floats | N
         Finite rows.
     center : ndarray of float64, shape (sample, output), or None
         One more point of each sample.
+    square : ndarray of float64, shape (sample, specialist, specialist), optional
+        The squared distances of rows that can be squared, where they are known.
 
     Returns
     -------
@@ -264,8 +317,9 @@ def embed(rows: NDArray[Any], center: Floats | None) -> tuple[Floats, Floats | N
     """
     n_samples, n, _ = rows.shape
     rows = np.ascontiguousarray(rows)
-    square = square_distances(rows)
-    if rows.dtype != np.float32 and unclean_distances(rows, square).any():
+    known = square is not None
+    square = square_distances(rows) if square is None else square
+    if not known and rows.dtype != np.float32 and unclean_distances(rows, square).any():
         # Too large or too small to be squared: rare, and slow.
         return rows.astype(np.float64), center
     with np.errstate(invalid="ignore"):
@@ -282,11 +336,8 @@ def embed(rows: NDArray[Any], center: Floats | None) -> tuple[Floats, Floats | N
                 full[s, n, :n] += (rows[s, :, part] - pivot) @ gap
                 full[s, n, n] += gap @ gap
         full[:, :n, n] = full[:, n, :n]
-    twin = np.full((n_samples, n + 1), -1)
-    for i in range(n):
-        for j in range(i):
-            same = (square[:, i, j] == 0.0) & (twin[:, i] < 0)
-            twin[same, i] = j
+    same = np.tril(square == 0.0, -1)
+    twin = np.where(same.any(axis=2), np.argmax(same, axis=2), -1)
     factor = _graded_cholesky(full)
     for i in range(n):
         copy = np.flatnonzero(twin[:, i] >= 0)

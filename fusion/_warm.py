@@ -20,8 +20,8 @@ def warm_up(
     Parameters
     ----------
     panels : iterable of (int, int), default ()
-        Numbers of specialists and of liars (n_byzantine) that will be asked about: the median, the trimmed mean
-        and Krum get code of their own for each, as they otherwise do after about a million numbers.
+        Numbers of specialists and of liars (n_byzantine) that will be asked about: the order rules and Krum get
+        code of their own for each, as they otherwise do after about a million numbers.
     dtypes : tuple of str, default ("float32", "float64")
         What the panels will hold.
 
@@ -58,9 +58,12 @@ def warm_up(
                 f"warm_up for {n} specialists needs n_byzantine below {n / 2:g}; got {f}. Lower n_byzantine."
             )
         wanted.append((int(n), f))
+    from fusion._kernels.mixing import subset_means_of
+
     rng = np.random.default_rng(0)
     for name in dtypes:
         dtype = np.dtype(name)
+        subset_means_of(dtype)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FaultWarning)
             for shape in ((600, 9, 3), (2, 9, 400)):
@@ -76,8 +79,11 @@ def warm_up(
 def _specialise(dtype: np.dtype[np.floating], n: int, f: int) -> None:
     from fusion._kernels.lanes import krum_of
     from fusion._kernels.vectors import kept_mean_of
+    from fusion._kernels.windows import AROUND_MEDIAN, AROUND_TRIMMED, WINSORIZED, inner_means_of
 
     kept_mean_of(dtype, n, (n - 1) // 2, n // 2 + 1)
     kept_mean_of(dtype, n, f, n - f)
+    for kind in (WINSORIZED, AROUND_MEDIAN, AROUND_TRIMMED):
+        inner_means_of(dtype, n, f, kind)
     if n > 1:
         krum_of(dtype, n, n - f - 1)

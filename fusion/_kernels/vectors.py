@@ -83,23 +83,70 @@ def _emit(
     high: int,
     lanes: int,
 ) -> Any:
-    source = context.make_array(signature.args[0])(context, builder, arguments[0]).data
     target = context.make_array(signature.args[3])(context, builder, arguments[3]).data
-    offset, stride, place = arguments[1], arguments[2], arguments[4]
     scalar = context.get_data_type(signature.args[0].dtype)
     single = isinstance(scalar, ir.FloatType)
-    vector, wide = ir.VectorType(scalar, lanes), ir.VectorType(ir.DoubleType(), lanes)
-    align = 4 if single else 8
+    values, fault = load_sorted(context, builder, signature, arguments, n, low, high, lanes, ahead=mean)
+    total = constant(scalar, lanes, 0.0, wide=True)
+    for value in values[low:high]:
+        total = builder.fadd(total, widen(builder, value))
+    if mean:
+        total = builder.fdiv(total, constant(scalar, lanes, float(high - low), wide=True))
+    result = builder.fptrunc(total, fault.type) if single else total
+    if not single:
+        # Finite numbers of float64 can overflow in the sum.
+        fault = builder.fadd(builder.fmul(result, constant(scalar, lanes, 0.0)), fault)
+    place = builder.bitcast(builder.gep(target, [arguments[4]]), fault.type.as_pointer())
+    builder.store(result, place, align=4 if single else 8)
+    return lane_bits(builder, fault, lanes)
+
+
+def constant(scalar: Any, lanes: int, value: float, *, wide: bool = False) -> Any:
+    """Give a vector of one number, in the panel's precision or in double precision."""
+    kind = ir.VectorType(ir.DoubleType() if wide else scalar, lanes)
+    return ir.Constant(kind, [ir.Constant(kind.element, value)] * lanes)
+
+
+def widen(builder: Any, value: Any) -> Any:
+    """Turn a vector into double precision."""
+    if isinstance(value.type.element, ir.DoubleType):
+        return value
+    return builder.fpext(value, ir.VectorType(ir.DoubleType(), value.type.count))
+
+
+def lane_bits(builder: Any, fault: Any, lanes: int) -> Any:
+    """Give one bit per lane that holds NaN."""
+    marks = builder.bitcast(builder.fcmp_unordered("uno", fault, fault), ir.IntType(lanes))
+    return builder.zext(marks, ir.IntType(64))
+
+
+def load_sorted(
+    context: Any,
+    builder: Any,
+    signature: Any,
+    arguments: Any,
+    n: int,
+    low: int,
+    high: int,
+    lanes: int,
+    *,
+    ahead: bool,
+) -> tuple[list[Any], Any]:
+    """Load `lanes` columns of n rows and put ranks low..high-1 of each into their places.
+
+    The first three arguments are the panel, the place of the first number and the distance of two rows.
+    Also gives a vector that is NaN where a column held NaN or an infinity.
+    """
+    source = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+    offset, stride = arguments[1], arguments[2]
+    scalar = context.get_data_type(signature.args[0].dtype)
+    vector = ir.VectorType(scalar, lanes)
+    align = 4 if isinstance(scalar, ir.FloatType) else 8
     byte, word, index = ir.IntType(8).as_pointer(), ir.IntType(32), ir.IntType(64)
     fetch = builder.module.declare_intrinsic(
         "llvm.prefetch", (byte,), ir.FunctionType(ir.VoidType(), [byte, word, word, word])
     )
-    ahead = index(_AHEAD * lanes)
-
-    def constant(kind: Any, value: float) -> Any:
-        return ir.Constant(kind, [ir.Constant(kind.element, value)] * lanes)
-
-    zero = fault = constant(vector, 0.0)
+    zero = fault = constant(scalar, lanes, 0.0)
     values = []
     for row in range(n):
         if row:
@@ -109,25 +156,15 @@ def _emit(
         # x * 0 is NaN for NaN and infinities, which comparators would hide.
         fault = builder.fadd(builder.fmul(value, zero, flags=["contract"]), fault, flags=["contract"])
         values.append(value)
-        if mean:
-            later = builder.gep(source, [builder.add(offset, ahead)])
+        if ahead:
+            later = builder.gep(source, [builder.add(offset, index(_AHEAD * lanes))])
             builder.call(fetch, [builder.bitcast(later, byte), word(0), word(3), word(1)])
     for i, j in comparators(n, low, high).tolist():
         # LLVM turns the pair of selections into one vector minimum and one maximum.
         x, y = values[i], values[j]
         less = builder.fcmp_ordered("<", x, y)
         values[i], values[j] = builder.select(less, x, y), builder.select(less, y, x)
-    total = constant(wide, 0.0)
-    for value in values[low:high]:
-        total = builder.fadd(total, builder.fpext(value, wide) if single else value)
-    result = builder.fdiv(total, constant(wide, float(high - low))) if mean else total
-    result = builder.fptrunc(result, vector) if single else result
-    if not single:
-        # Finite numbers of float64 can overflow in the sum.
-        fault = builder.fadd(builder.fmul(result, zero), fault)
-    builder.store(result, builder.bitcast(builder.gep(target, [place]), vector.as_pointer()), align=align)
-    marks = builder.bitcast(builder.fcmp_unordered("uno", fault, fault), ir.IntType(lanes))
-    return builder.zext(marks, index)
+    return values, fault
 
 
 kept_mean_step: Any = intrinsic(prefer_literal=True)(_step)

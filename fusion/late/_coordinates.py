@@ -19,7 +19,11 @@ Shares = Callable[[NDArray[Any], int, Floats | None], NDArray[Any]]
 _BLOCK = 120_000
 
 
-def coordinate_rule(name: str, n_byzantine: Any, shares: Shares) -> Rule:
+# (values (sample, specialist, output), budget) -> fused (sample, output), unclean (sample,)
+Direct = Callable[[NDArray[Any], int], tuple[NDArray[Any], Unclean]]
+
+
+def coordinate_rule(name: str, n_byzantine: Any, shares: Shares, direct: Direct | None = None) -> Rule:
     """Make a rule of n_byzantine liars from its shares.
 
     Parameters
@@ -30,6 +34,8 @@ def coordinate_rule(name: str, n_byzantine: Any, shares: Shares) -> Rule:
         As the user gave it.
     shares : callable
         Shares that sum to 1 over the specialists, for finite values.
+    direct : callable, optional
+        The fused answers of equally trusted specialists, found without their shares.
 
     Returns
     -------
@@ -37,6 +43,8 @@ def coordinate_rule(name: str, n_byzantine: Any, shares: Shares) -> Rule:
     """
 
     def fuse(rows: NDArray[Any], f: int, alpha: Floats | None) -> tuple[NDArray[Any], Unclean]:
+        if alpha is None and direct is not None:
+            return direct(rows, f)
         out = np.empty((rows.shape[0], rows.shape[2]), dtype=rows.dtype)
         unclean = np.zeros(len(rows), dtype=bool)
         for part, columns in blocks(rows.shape):

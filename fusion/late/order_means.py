@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion._arguments import Floats, heaviest
-from fusion._faults import Rule
+from fusion._faults import Rule, Unclean
 from fusion._operator import Operator
 from fusion._run import ordered_sum, run
-from fusion.late._coordinates import coordinate_rule, nearest_shares
+from fusion.late._coordinates import Shares, coordinate_rule, nearest_shares
 from fusion.late._ranks import mean_of_ranks
+from fusion.late._windows import Kind, inner_mean
 from fusion.late.order import _median_core, _trimmed_core
 
 
@@ -249,7 +250,12 @@ class Phocas(Operator):
 
 
 def _winsorized(n_byzantine: Any) -> Rule:
-    return coordinate_rule("winsorized_mean", n_byzantine, _winsorized_shares)
+    return coordinate_rule(
+        "winsorized_mean",
+        n_byzantine,
+        _winsorized_shares,
+        lambda rows, f: inner_mean(rows, f, "winsorized", None),
+    )
 
 
 def _around_median(n_byzantine: Any) -> Rule:
@@ -258,7 +264,7 @@ def _around_median(n_byzantine: Any) -> Rule:
         centre = 4.0 * _median_core(0.25 * values, f, alpha)[0]
         return nearest_shares(values, centre, alpha, kept)
 
-    return coordinate_rule("mean_around_median", n_byzantine, shares)
+    return _nearest_rule("mean_around_median", n_byzantine, "around_median", shares)
 
 
 def _phocas(n_byzantine: Any) -> Rule:
@@ -269,7 +275,14 @@ def _phocas(n_byzantine: Any) -> Rule:
         centre = _trimmed_core(scale * values, f, alpha)[0] / scale
         return nearest_shares(values, centre, alpha, kept)
 
-    return coordinate_rule("phocas", n_byzantine, shares)
+    return _nearest_rule("phocas", n_byzantine, "around_trimmed", shares)
+
+
+def _nearest_rule(name: str, n_byzantine: Any, kind: Kind, shares: Shares) -> Rule:
+    def direct(rows: NDArray[Any], f: int) -> tuple[NDArray[Any], Unclean]:
+        return inner_mean(rows, f, kind, lambda values: shares(values, f, None))
+
+    return coordinate_rule(name, n_byzantine, shares, direct)
 
 
 def _winsorized_shares(values: NDArray[Any], f: int, alpha: Floats | None) -> NDArray[Any]:

@@ -1,12 +1,12 @@
 """Time every late rule over `np.mean` of the same panel, in CPU time of one thread, and peers likewise.
 
-Usage: python tests/benchmarks/bench_fusion.py [--quick] [--readme] [--peer NAME[=PYTHON] ...]
+Usage: python tests/benchmarks/bench_fusion.py [--quick] [--readme] [--rules NAME,...] [--peer NAME[=PYTHON] ...]
 
 `--peer krum=/path/to/python` times a peer in the environment of that interpreter; without a path one is made in a
-temporary folder, since the peers' pins conflict. Writes bench_fusion.json beside this file, in which peers that
-are not measured this time keep their numbers; with --readme also the table between the bench:fusion marks of the
-README. Rule and mean are measured in alternation and the minimum of each is taken, so that a busy machine slows
-both.
+temporary folder, since the peers' pins conflict. Writes bench_fusion.json beside this file, in which peers and
+rules that are not measured this time keep their numbers; with --readme also the table between the bench:fusion
+marks of the README. Rule and mean are measured in alternation and the minimum of each is taken, so that a busy
+machine slows both.
 """
 
 from __future__ import annotations
@@ -47,6 +47,9 @@ SEARCHES = {"smea", "minimum_variance_averaging"}
 BARS: dict[str, tuple[float | None, ...]] = {
     "median": (0.6, 1.8, 7.0, 0.3, 1.5),
     "trimmed_mean": (0.7, 2.1, 7.5, 0.3, 1.5),
+    "winsorized_mean": (0.9, 2.1, 7.5, None, None),
+    "mean_around_median": (2.0, 5.0, 14.0, None, None),
+    "phocas": (2.0, 5.0, 14.0, None, None),
     "krum": (9.0, 12.0, 15.0, 1.5, None),
     "multi_krum": (9.0, 12.0, 15.0, None, None),
     "geometric_median": (10.0, 13.0, 16.0, 3.0, None),
@@ -82,7 +85,7 @@ def made(name: str, n: int) -> object:
     return operator.set_params(n_byzantine=n // 5) if operator_row(name).takes_budget else operator
 
 
-def measure(repetitions: int, shrink: int = 1) -> Ratios:
+def measure(repetitions: int, shrink: int = 1, only: list[str] | None = None) -> Ratios:
     rng = np.random.default_rng(0)
     results: Ratios = {}
     for label, shape in PANELS.items():
@@ -93,6 +96,8 @@ def measure(repetitions: int, shrink: int = 1) -> Ratios:
         shares /= shares.sum(axis=-1, keepdims=True)
         results[label] = {}
         for name in rules(shape[-2]):
+            if only and name not in only:
+                continue
             domain = operator_row(name).domain
             if domain != "real" and shape[-1] > 1000:
                 continue  # nobody has a million classes
@@ -171,12 +176,26 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a tenth of the samples, three repetitions")
     parser.add_argument("--readme", action="store_true", help="write the table into the README")
     parser.add_argument("--peer", action="append", default=[], metavar="NAME[=PYTHON]", help=", ".join(PEERS))
+    parser.add_argument("--rules", type=lambda text: text.split(","), help="measure these alone: mean,krum")
     options = parser.parse_args()
-    peers: dict[str, dict] = {}
-    if RECORD.exists():
-        peers = json.loads(RECORD.read_text(encoding="utf-8")).get("peers", {})
-    results = measure(3, 10) if options.quick else measure(9)
-    times = single(9)
+    earlier = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
+    peers: dict[str, dict] = earlier.get("peers", {})
+    if options.rules and (unknown := set(options.rules) - set(operator_names("late"))):
+        parser.error(f"no rule {', '.join(sorted(unknown))}")
+    results = measure(3, 10, options.rules) if options.quick else measure(9, 1, options.rules)
+    if options.rules:
+        # In the order of the registry, whatever was measured last.
+        results = {
+            label: {
+                name: both[name]
+                for name in operator_names("late")
+                if name in (both := earlier["results"][label] | part)
+            }
+            for label, part in results.items()
+        }
+        times = earlier["microseconds of one 15 x 5 sample"]
+    else:
+        times = single(9)
     with tempfile.TemporaryDirectory() as folder:
         for item in options.peer:
             name, _, python = item.partition("=")
