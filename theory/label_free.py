@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 # The largest gap over so many standard errors: below it in 99 of 100 panels that satisfy the assumption.
 _MISFIT = 5.0
+# Estimates so far outside [0, 1] are worth a warning; sampling error alone leaves it by less.
+_OUTSIDE = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,6 +171,13 @@ def accuracy_without_labels(
         warnings += (
             f"the assumption does not hold: {names[int(i)]!r} and {names[int(j)]!r} agree {misfit:.0f} standard errors "
             "away from what it allows",
+        )
+    outside = np.maximum(-value, value - 1.0)
+    if outside.max() > _OUTSIDE:
+        worst = int(outside.argmax())
+        warnings += (
+            f"{names[worst]!r} is estimated at {value[worst]:.3g}, which no accuracy can be: too few samples, or too few "
+            "specialists that agree more than by chance",
         )
     return LabelFreeAccuracy(value, se, loading, b, misfit, names, n, warnings)
 

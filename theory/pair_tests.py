@@ -148,7 +148,10 @@ def correlated_pairs(
     scale = np.sqrt(np.where(np.isnan(r.diagonal()), np.nan, moments.matrix.diagonal()))
     z = moments.centred / scale[None, :, None]
     with np.errstate(invalid="ignore", divide="ignore"):
-        statistic = (moments.matrix * table.n / scale[:, None] / scale[None, :]) / _root_sum(z, group)
+        root = _root_sum(z, group)
+        statistic = (moments.matrix * table.n / scale[:, None] / scale[None, :]) / root
+    # Errors that never meet (products all 0 up to rounding) are uncorrelated; NaN stays where an error never varies.
+    statistic[root <= 1e-12] = 0.0
     from scipy.special import ndtr
 
     p_value = 2.0 * ndtr(-np.abs(statistic))

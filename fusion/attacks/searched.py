@@ -61,8 +61,11 @@ def min_max(
     rows, count = read_honest(honest, n_byzantine)
     centre, push, size = _aim(rows, direction)
     gap = rows.astype(np.float64) - centre[..., None, :]
-    apart = gap[..., :, None, :] - gap[..., None, :, :]
-    reach = np.square(apart).sum(axis=-1).max(axis=(-1, -2))[..., None]
+    reach = np.zeros((*gap.shape[:-2], 1))
+    # One row against those behind it: all pairs at once would take N panels of memory.
+    for i in range(gap.shape[-2] - 1):
+        apart = np.square(gap[..., i + 1 :, :] - gap[..., i : i + 1, :]).sum(axis=-1)
+        reach = np.maximum(reach, apart.max(axis=-1, keepdims=True))
     along = (gap * push[..., None, :]).sum(axis=-1)
     square = np.square(size)[..., None]
     room = np.maximum(np.square(along) + square * (reach - np.square(gap).sum(axis=-1)), 0.0)
@@ -168,7 +171,8 @@ def optimal(
 
     Notes
     -----
-    All liars say the same. The damage is never less than at `start`. NaN in the honest rows stays.
+    All liars say the same. The damage is never less than at `start`. NaN in the honest rows stays. Sizes at
+    which a lie overflows the dtype of `honest` are passed over.
 
     References
     ----------
@@ -194,10 +198,15 @@ def optimal(
         return copies(base, 0, rows)
 
     def damage(sizes: NDArray[np.float64]) -> NDArray[np.float64]:
-        lies = copies(base + sizes[..., None] * push, count, rows)
-        moved = np.asarray(fuse(np.concatenate([rows, lies], axis=-2)), dtype=np.float64) - centre
-        found: NDArray[np.float64] = np.square(moved).sum(axis=-1)
-        return found
+        # A size whose lies or damage leave the range of numbers is no better than none: a rule whose answer
+        # is free to move would otherwise be asked about infinite answers, which it refuses.
+        with np.errstate(over="ignore", invalid="ignore"):
+            lies = copies(base + sizes[..., None] * push, count, rows)
+            beyond = np.asarray(np.isinf(lies).any(axis=(-2, -1)))
+            lies = np.where(beyond[..., None, None], rows[..., :1, :], lies)
+            moved = np.asarray(fuse(np.concatenate([rows, lies], axis=-2)), dtype=np.float64) - centre
+            found: NDArray[np.float64] = np.square(moved).sum(axis=-1)
+        return np.where(beyond | ~np.isfinite(found), -np.inf, found)
 
     best = damage(size)
     step = np.full(size.shape, float(delta))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -217,3 +218,29 @@ def test_what_else_is_refused():
         bit_flip(HONEST.astype(np.longdouble), 1)
     with pytest.raises(BudgetError, match="trimmed_mean with n_byzantine=7 needs at least 15"):
         optimal(HONEST, 7)
+
+
+def test_min_max_takes_no_table_of_all_pairs():
+    honest = np.random.default_rng(0).normal(size=(30, 20_000))
+    min_max(honest[:, :2], 1)
+    tracemalloc.start()
+    try:
+        min_max(honest, 1)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 * honest.nbytes
+
+
+def test_min_max_of_one_honest_specialist_is_its_answer():
+    np.testing.assert_allclose(min_max([[3.0, 4.0]], 2), [[3.0, 4.0]] * 2)
+
+
+@pytest.mark.parametrize(("dtype", "evals"), [("float16", 20), ("float32", 200), ("float64", 1100)])
+@pytest.mark.parametrize("family", ["constant", "a_little_is_enough"])
+def test_optimal_stays_within_the_range_of_numbers(dtype, evals, family):
+    honest = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(dtype)
+    lies = optimal(honest, 2, rule="mean", family=family, evals=evals)
+    assert lies.dtype == dtype
+    assert np.isfinite(lies).all()
+    assert (np.abs(lies.astype(np.float64)).max(axis=(1, 2)) > 1e4).all()

@@ -176,3 +176,9 @@ def test_exaggeration_by_minimisation(m, rule):
 def test_bad_input(call, text):
     with pytest.raises(PanelError, match=text):
         call()
+
+
+def test_numbers_of_copies_may_come_as_an_array():
+    matrix = np.full((3, 3), 0.3) + 0.7 * np.eye(3)
+    one = replication_test(matrix, v0=1.5, copies=np.array([0, 2]))
+    assert np.array_equal(one.value, replication_test(matrix, v0=1.5, copies=[0, 2]).value)

@@ -191,3 +191,26 @@ def test_refusals_without_labels():
         accuracy_without_labels(np.full((10, 3), -1))
     with pytest.raises(PanelError, match="never vary"):
         accuracy_without_labels(np.zeros((10, 3), int))
+
+
+def test_errors_that_never_meet_are_tested_and_not_found():
+    # The statistic is 0 / 0 there, which is no pair "that never varies".
+    e = np.zeros((9, 3))
+    e[0, 0], e[1, 0], e[2, 1], e[3, 1] = 0.3, -0.3, 0.7, -0.7
+    result = correlated_pairs(e + 0.0)
+    assert result.p_value[0, 1] == 1.0
+    assert np.isnan(result.p_value[0, 2])
+    assert result.n_pairs == 1
+    assert result.n_found == 0
+    assert "2 pairs were not tested" in result.warnings[0]
+
+
+def test_impossible_accuracies_are_named():
+    votes = np.array([[0, 0, 1], [1, 1, 1], [0, 1, 0], [1, 1, 0], [0, 0, 1], [1, 1, 0]])
+    result = accuracy_without_labels(votes, mean_truth=0.99)
+    assert np.maximum(-result.value, result.value - 1.0).max() > 0.05
+    assert any("which no accuracy can be" in note for note in result.warnings)
+    truth = np.arange(4000) % 2
+    right = np.random.default_rng(0).random((4000, 3)) < 0.8
+    fine = accuracy_without_labels(np.where(right, truth[:, None], 1 - truth[:, None]), mean_truth=0.0)
+    assert len(fine.warnings) == 1

@@ -215,7 +215,7 @@ def replication_test(
     who, other = int(attacker) % m, int(victim) % m
     if who == other:
         raise PanelError("attacker and victim must be two specialists.")
-    if not copies or not all(isinstance(k, int | np.integer) and k >= 0 for k in copies):
+    if not len(copies) or not all(isinstance(k, int | np.integer) and k >= 0 for k in copies):
         raise PanelError(f"copies are whole numbers >= 0; got {list(copies)!r}.")
     if not (0.0 <= noise < np.inf and np.isfinite(bias)):
         raise PanelError(f"noise is a number >= 0 and bias a number; got {noise!r} and {bias!r}.")

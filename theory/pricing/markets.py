@@ -13,7 +13,7 @@ from theory._exceptions import PanelError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-# Sums of probabilities in half precision are off by this much.
+# Sums of probabilities in single precision are off by less.
 _SUM = 1e-6
 
 
@@ -91,7 +91,8 @@ def log_market(
     start = np.full(k, 1.0 / k) if prior is None else _read_rows("prior", prior)
     if start.shape != (k,):
         raise PanelError(f"prior must be one probability per outcome ({k}); got shape {start.shape}.")
-    if not isinstance(outcome, int | np.integer) or not 0 <= outcome < k:
+    # True would be an index too, but as a mask.
+    if not isinstance(outcome, int | np.integer) or isinstance(outcome, bool) or not 0 <= outcome < k:
         raise PanelError(f"outcome is a number from 0 to {k - 1}; got {outcome!r}.")
     if not 0.0 < liquidity < np.inf:
         raise PanelError(f"liquidity is a positive number; got {liquidity!r}.")
@@ -111,9 +112,12 @@ def _read_rows(name: str, rows: ArrayLike) -> Floats:
             f"{name} must hold positive probabilities: one of 0 would cost everything when it happens. Mix in a "
             "little of the uniform."
         )
-    if (np.abs(values.sum(axis=-1) - 1.0) > _SUM).any():
+    sums = values.sum(axis=-1)
+    away = np.abs(sums - 1.0)
+    if (away > _SUM).any():
         raise PanelError(
-            f"{name} must sum to 1 over outcomes; got sums up to {float(values.sum(axis=-1).max()):.6g}."
+            f"{name} must sum to 1 over outcomes, to within {_SUM:g}; one sum is {float(sums.flat[away.argmax()]):.8g}. "
+            "Divide by the sums."
         )
     return values
 

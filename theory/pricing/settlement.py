@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,7 +38,8 @@ class Settlement:
         Units paid per unit of loss; NaN where nobody earned.
     residual : mapping of str to float
         What each step added to the sum: ``uncertainty`` (deducted), ``old_debt`` (deducted), ``debt`` (carried
-        forward, so added to payments), all in units of the loss, and ``rounding`` and ``unpaid``, in units paid.
+        forward, so added to payments), all in units of the loss; ``unpaid``, and ``rounding``, the sum of absolute
+        differences to the exact shares, in units paid.
     names : tuple of str
         Names of the specialists.
     warnings : tuple of str
@@ -113,7 +115,8 @@ def settle(
     Raises
     ------
     PanelError
-        If numbers are not finite, negative where they may not be, or shapes do not fit.
+        If numbers are not finite, negative where they may not be, or shapes do not fit; or if z > 0 and
+        ``committed`` meet prices whose standard errors hold groups, which prices do not keep.
 
     Notes
     -----
@@ -128,7 +131,7 @@ def settle(
     >>> settle([1.0, 1.0, 1.0], budget=100).value
     array([34, 33, 33])
     """
-    value, errors, names = _read_prices(prices, se, committed)
+    value, errors, names = _read_prices(prices, se, committed, z)
     m = len(value)
     if not isinstance(budget, int | np.integer) or isinstance(budget, bool) or budget < 0:
         raise PanelError(
@@ -149,10 +152,8 @@ def settle(
     units: NDArray[np.int64] = np.zeros(m, dtype=np.int64)
     rate, rounding = float("nan"), 0.0
     if total > 0.0:
-        shares = earned / total
-        units = _largest_remainder(shares, int(budget))
+        units, rounding = _largest_remainder(earned, int(budget))
         rate = float(budget) / total
-        rounding = float(np.abs(units - shares * float(budget)).sum())
     else:
         notes = ("nobody earned anything: the budget stays unpaid",)
     residual = {
@@ -165,7 +166,9 @@ def settle(
     return Settlement(units, due, carried, carried > stake, rate, residual, names, notes)
 
 
-def _read_prices(prices: Any, se: Any, committed: Any) -> tuple[Floats, Floats | None, tuple[str, ...]]:
+def _read_prices(
+    prices: Any, se: Any, committed: Any, z: float
+) -> tuple[Floats, Floats | None, tuple[str, ...]]:
     if isinstance(prices, Prices):
         if se is not None:
             raise PanelError("these Prices bring their own standard errors: leave se= out.")
@@ -180,10 +183,18 @@ def _read_prices(prices: Any, se: Any, committed: Any) -> tuple[Floats, Floats |
                     f"committed must be bool, of shape ({len(table)},) or {table.shape}; got dtype {mask.dtype}, "
                     f"shape {mask.shape}."
                 )
-            table = np.where(mask if mask.ndim == 2 else mask[:, None], table, 0.0)
-            value = table.mean(axis=0)
+            kept = np.where(mask if mask.ndim == 2 else mask[:, None], table, 0.0)
+            value = kept.mean(axis=0)
             if errors is not None:
-                errors = np.asarray(table.std(axis=0, ddof=1) / np.sqrt(len(table)))
+                plain, errors = _plain_se(table), _plain_se(kept)
+                # Groups are not kept with prices; a deduction that forgot them would be too small.
+                if z > 0.0 and not np.allclose(
+                    np.asarray(prices.se), plain, rtol=1e-6, atol=1e-12 * float(plain.max())
+                ):
+                    raise PanelError(
+                        "these standard errors are not those of independent samples (groups, or sampled orders), and "
+                        "cannot be had again for the committed ones. Give z=0, or the prices and se= as arrays."
+                    )
         return np.array(value), errors, names
     if committed is not None:
         raise PanelError("committed= needs prices by sample: price(..., per_sample=True).")
@@ -192,6 +203,10 @@ def _read_prices(prices: Any, se: Any, committed: Any) -> tuple[Floats, Floats |
         raise PanelError(f"prices must be one finite number per specialist; got shape {values.shape}.")
     given = None if se is None else _read_amounts("se", se, len(values))
     return values, given, tuple(map(str, range(len(values))))
+
+
+def _plain_se(table: Floats) -> Floats:
+    return np.asarray(table.std(axis=0, ddof=1) / np.sqrt(len(table)))
 
 
 def _read_amounts(name: str, amounts: Any, m: int) -> Floats:
@@ -205,18 +220,24 @@ def _read_amounts(name: str, amounts: Any, m: int) -> Floats:
     return values
 
 
-def _largest_remainder(shares: Floats, budget: int) -> NDArray[np.int64]:
-    exact = shares * float(budget)
-    units = np.floor(exact).astype(np.int64)
-    order = np.argsort(-(exact - units), kind="stable")
-    left = budget - int(units.sum())
-    if left < 0:  # rounding of shares can reach a whole number too many above 2^53 units
-        raise PanelError(
-            f"a budget of {budget} units is more than a double can split. Settle in larger units."
-        )
-    units += left // len(units)
-    units[order[: left % len(units)]] += 1
-    return units
+def _largest_remainder(earned: Floats, budget: int) -> tuple[NDArray[np.int64], float]:
+    """Split the budget in proportion; also the sum of what rounding moved.
+
+    Rational arithmetic: in doubles the shares of a large budget miss it by several units, and what is left over
+    would reach specialists that earned nothing.
+    """
+    if budget > np.iinfo(np.int64).max:
+        raise PanelError(f"a budget of {budget} units does not fit 64 bits. Settle in larger units.")
+    parts = [Fraction(x) for x in earned.tolist()]
+    whole = sum(parts, Fraction(0))
+    exact = [part * budget / whole for part in parts]
+    units = [int(x) for x in exact]
+    rest = [x - u for x, u in zip(exact, units, strict=True)]
+    order = sorted(range(len(rest)), key=lambda i: -rest[i])
+    for i in order[: budget - sum(units)]:
+        units[i] += 1
+    moved = sum((abs(x - u) for x, u in zip(exact, units, strict=True)), Fraction(0))
+    return np.array(units, dtype=np.int64), float(moved)
 
 
 def deposit_needed(gain: ArrayLike, *, detection: float) -> Floats:
