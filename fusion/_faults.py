@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion._arguments import Floats
+from fusion._arguments import Floats, read_budget
 from theory._exceptions import BudgetError, FaultWarning, PanelError
 
 Rows = NDArray[Any]
@@ -73,6 +73,11 @@ class Rule:
     gradient: str = "linear"
     pivot: int | str | None = None
     most: int | None = None
+
+    def __post_init__(self) -> None:
+        # A rule that needs more specialists for more liars has a budget; None would mean to trust everyone.
+        if self.n_byzantine is None and self.minimum(1000) > self.minimum(0):
+            read_budget(None, None)
 
     @property
     def takes_budget(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion._arguments import Floats
+from fusion._arguments import Floats, read_budget
 from fusion._threads import in_threads, n_threads, split
 from fusion.late._distances import centred_gram, square_distances, unclean_distances
 
@@ -90,6 +90,11 @@ class Mixing:
     needs: str = "distances"
     radius: float | None = None
     scope: str | None = None
+
+    def __post_init__(self) -> None:
+        # As for rules: None would mean to trust everyone.
+        if self.n_byzantine is None and self.minimum(1000, 1) > self.minimum(0, 1):
+            read_budget(None, None)
 
 
 def mix_rows(
