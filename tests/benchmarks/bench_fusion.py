@@ -50,11 +50,23 @@ BARS: dict[str, tuple[float | None, ...]] = {
     "winsorized_mean": (0.9, 2.1, 7.5, None, None),
     "mean_around_median": (2.0, 5.0, 14.0, None, None),
     "phocas": (2.0, 5.0, 14.0, None, None),
-    "krum": (9.0, 12.0, 15.0, 1.5, None),
+    "krum": (9.0, 12.0, 15.0, 1.0, None),
     "multi_krum": (9.0, 12.0, 15.0, None, None),
+    **{
+        name: (9.0, 12.0, 15.0, None, None)
+        for name in (
+            "medoid",
+            "monna",
+            "caf",
+            "cge",
+            "centered_clipping",
+            "fltrust",
+            "minimum_diameter_averaging",
+        )
+    },
     "geometric_median": (10.0, 13.0, 16.0, 3.0, None),
 }
-SINGLE = {"mean": 30.0, "median": 30.0, "trimmed_mean": 30.0, "krum": 60.0}
+SINGLE = {"mean": 20.0, "median": 20.0, "trimmed_mean": 20.0, "krum": 20.0}
 Ratios = dict[str, dict[str, dict[str, float]]]
 
 

@@ -267,7 +267,7 @@ def test_large_offsets_do_not_change_the_choice():
 @pytest.mark.parametrize("shape", [(11, 200_000), (20_000, 11, 10)], ids=["one vector", "batch"])
 def test_memory_stays_below_one_and_a_half_panels(name, shape):
     if name in ("smea", "minimum_variance_averaging") and len(shape) == 3:
-        pytest.skip("the same code as the least diameter, but a longer search")
+        shape = (6_000, *shape[1:])  # the search is long; blocks of 6 MB outgrow smaller panels
     panel = 1 + np.random.default_rng(10).random(size=shape)
     operator = build(name, f=2)
     operator(panel[..., :10] if len(shape) == 2 else panel[:64])  # compiles
