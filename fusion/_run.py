@@ -125,11 +125,13 @@ def combine(table: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[Any]:
     return weigh(table, weights)[0]
 
 
-def weigh(table: NDArray[Any], weights: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Do what `combine` does, and mark the samples whose result is not finite."""
+def weigh(
+    table: NDArray[Any], weights: NDArray[np.float64], *, divided: bool = True
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Do what `combine` does, and mark the samples whose result is not finite; sums unless `divided`."""
     n_samples, n, d = table.shape
     if table.dtype not in (np.float32, np.float64) or table.size < 4096:
-        divisor = ordered_sum(weights, 1)
+        divisor = ordered_sum(weights, 1) if divided else np.ones(len(weights))
         wide = np.result_type(table.dtype, np.float64)
         silent = weights == 0.0
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
@@ -151,7 +153,9 @@ def weigh(table: NDArray[Any], weights: NDArray[np.float64]) -> tuple[NDArray[An
     flat = np.ascontiguousarray(weights).reshape(-1)
 
     def some(first: int, panel: Any, out: Any, marks: Any, begin: int, end: int) -> None:
-        kernel(panel, flat if shared else flat[first * n :], shared, out, marks, d, begin, end, n)
+        kernel(
+            panel, flat if shared else flat[first * n :], shared, int(divided), out, marks, d, begin, end, n
+        )
 
     return whole_vectors(table, some)
 

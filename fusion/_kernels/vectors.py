@@ -92,12 +92,13 @@ def _emit(
         total = builder.fadd(total, widen(builder, value))
     if mean:
         total = builder.fdiv(total, constant(scalar, lanes, float(high - low), wide=True))
-    result = builder.fptrunc(total, fault.type) if single else total
+    narrow = signature.args[3].dtype == types.float32
+    result = builder.fptrunc(total, fault.type) if narrow else total
     if not single:
         # Finite numbers of float64 can overflow in the sum.
         fault = builder.fadd(builder.fmul(result, constant(scalar, lanes, 0.0)), fault)
-    place = builder.bitcast(builder.gep(target, [arguments[4]]), fault.type.as_pointer())
-    builder.store(result, place, align=4 if single else 8)
+    place = builder.bitcast(builder.gep(target, [arguments[4]]), result.type.as_pointer())
+    builder.store(result, place, align=4 if narrow else 8)
     return lane_bits(builder, fault, lanes)
 
 
@@ -200,15 +201,17 @@ def rows_in_place(
 
 
 @lru_cache(maxsize=512)
-def kept_mean_of(dtype: np.dtype[Any], n: int, low: int, high: int) -> Callable[..., None]:
+def kept_mean_of(
+    dtype: np.dtype[Any], n: int, low: int, high: int, wide: bool = False
+) -> Callable[..., None]:
     """Compile `rows_in_place` for one number of rows and ranks, or load it from numba's cache.
 
-    Takes the arguments of `rows_in_place` up to `end`.
+    Takes the arguments of `rows_in_place` up to `end`; `wide` results are float64, whatever the panel is.
     """
     scalar = types.float32 if dtype == np.float32 else types.float64
     arrays = (
         types.Array(scalar, 1, "C", readonly=True),
-        types.Array(scalar, 1, "C"),
+        types.Array(types.float64 if wide else scalar, 1, "C"),
         types.Array(types.uint8, 1, "C"),
     )
     return specialise(rows_in_place, (*arrays, *(types.int64,) * 3), (n, low, high, lanes_of(dtype)))

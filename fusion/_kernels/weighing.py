@@ -115,6 +115,7 @@ def weigh_rows(
     panel: NDArray[Any],
     weights: NDArray[np.float64],
     one_for_all: int,
+    divided: int,
     out: NDArray[Any],
     unclean: NDArray[np.uint8],
     d: int,
@@ -137,6 +138,8 @@ def weigh_rows(
         divisor = 0.0
         for i in range(n):
             divisor += weights[shared + i]
+        if divided == 0:
+            divisor = 1.0
         start = s * n * d
         place = s * d
         fault = 0
@@ -159,6 +162,7 @@ def weigh_rows_of(dtype: np.dtype[Any]) -> Callable[..., None]:
     arrays = (
         types.Array(scalar, 1, "C", readonly=True),
         types.Array(types.float64, 1, "C", readonly=True),
+        types.int64,
         types.int64,
         types.Array(scalar, 1, "C"),
         types.Array(types.uint8, 1, "C"),

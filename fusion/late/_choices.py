@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from fusion._arguments import Floats, heaviest
 from fusion._faults import Unclean
-from fusion._run import ordered_sum
 from fusion.late._distances import out_of_range, square_distances
 from theory._exceptions import PanelError
 
@@ -73,65 +72,6 @@ def clean_distances(rows: NDArray[Any]) -> tuple[Floats, NDArray[np.bool_]]:
 def not_finite(apart: Floats) -> NDArray[np.bool_]:
     """Mark samples with a length that is not finite."""
     return np.asarray(~np.isfinite(apart).all(axis=1))
-
-
-def lengths(rows: NDArray[Any], centre: NDArray[Any] | None) -> Floats:
-    """Give the distance of every specialist from a centre; of any magnitude.
-
-    Parameters
-    ----------
-    rows : ndarray, shape (sample, specialist, output)
-        Panel, C-contiguous.
-    centre : ndarray, shape (1 or sample, output), or None
-        None for the origin.
-
-    Returns
-    -------
-    ndarray of float64, shape (sample, specialist)
-        A quarter of the distances, which are finite for finite numbers; NaN and infinity as they come.
-    """
-    n_samples, n, d = rows.shape
-    result = np.empty((n_samples, n))
-    step = max(1, _BLOCK // (n * min(d, 4096)))
-    for start in range(0, n_samples, step):
-        part = slice(start, start + step)
-        total = np.zeros((len(rows[part]), n))
-        peak = np.zeros(total.shape)
-        with np.errstate(over="ignore", invalid="ignore"):
-            for gap in _gaps(rows[part], centre, part):
-                total += row_sums(gap * gap)
-                peak = np.maximum(peak, np.abs(gap).max(axis=2))
-        # Squares that left the range of doubles are taken again on numbers near 1.
-        again = ~((peak <= 1e140) & ((peak >= 1e-120) | (peak == 0.0)))
-        if again.any():
-            exponent = np.frexp(np.where(np.isfinite(peak), peak, 1.0))[1]
-            scaled = np.zeros(total.shape)
-            with np.errstate(over="ignore", invalid="ignore"):
-                for gap in _gaps(rows[part], centre, part):
-                    scaled += row_sums(np.ldexp(gap, -exponent[:, :, None]) ** 2)
-            result[part] = np.where(again, np.ldexp(np.sqrt(scaled), exponent), np.sqrt(total))
-        else:
-            result[part] = np.sqrt(total)
-    return result
-
-
-def _gaps(rows: NDArray[Any], centre: NDArray[Any] | None, part: slice) -> Any:
-    """Give a quarter of (rows - centre), in float64, tile of columns by tile of columns."""
-    d = rows.shape[2]
-    middle = None if centre is None else (centre if len(centre) == 1 else centre[part])
-    for first in range(0, d, 4096):
-        columns = slice(first, first + 4096)
-        gap = 0.25 * rows[:, :, columns].astype(np.float64)
-        if middle is not None:
-            gap -= 0.25 * middle[:, None, columns].astype(np.float64)
-        yield gap
-
-
-def row_sums(values: NDArray[Any]) -> NDArray[Any]:
-    """Sum over the last of three axes with the same bits for a sample whatever the others are."""
-    if values.shape[2] <= 256:
-        return ordered_sum(values, 2)
-    return np.stack([one.sum(axis=1) for one in values])
 
 
 def nearest_weights(scores: Floats, alpha: Floats | None, f: int) -> Floats:

@@ -11,9 +11,9 @@ from fusion._run import ordered_sum
 from fusion._vectors import whole_vectors
 
 # Beyond this many specialists sorting each coordinate beats a network of comparators.
-_NETWORK = 128
+NETWORK = 128
 # Below this many numbers NumPy's sort costs less than reaching the compiled core.
-_TINY = 4096
+TINY = 4096
 # A straight-line network takes about .2 ns per comparator and sample, copying samples into lanes 1.2 ns per
 # number: with so few outputs that most lanes would be idle, the copies are cheaper.
 _COMPARATORS_PER_NUMBER = 6
@@ -36,7 +36,7 @@ def mean_of_ranks(rows: NDArray[Any], low: int, high: int) -> tuple[NDArray[Any]
         Samples that hold a non-finite value, or whose sum overflowed.
     """
     n = rows.shape[1]
-    if rows.dtype not in (np.float32, np.float64) or n > _NETWORK or rows.size < _TINY:
+    if rows.dtype not in (np.float32, np.float64) or n > NETWORK or rows.size < TINY:
         return _sorted(rows, low, high)
     from fusion._kernels.compiled import worth_specialising
     from fusion._kernels.networks import comparators
@@ -44,7 +44,7 @@ def mean_of_ranks(rows: NDArray[Any], low: int, high: int) -> tuple[NDArray[Any]
     pairs = comparators(n, low, high)
     dense = len(pairs) <= _COMPARATORS_PER_NUMBER * n * rows.shape[2]
     if dense and worth_specialising((rows.dtype, n, low, high), rows.size):
-        return _straight(rows, low, high)
+        return straight(rows, low, high)
     return _tiled(rows, pairs, low, high)
 
 
@@ -79,11 +79,16 @@ def _tiled(
     return out, unclean
 
 
-def _straight(rows: NDArray[Any], low: int, high: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+def straight(
+    rows: NDArray[Any], low: int, high: int, *, wide: bool = False
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Do what `mean_of_ranks` does by specialised code; `wide` results are float64, whatever the panel is."""
     from fusion._kernels.vectors import kept_mean_of
 
     d = rows.shape[2]
-    kernel = kept_mean_of(rows.dtype, rows.shape[1], low, high)
+    kernel = kept_mean_of(rows.dtype, rows.shape[1], low, high, wide)
     return whole_vectors(
-        rows, lambda first, panel, out, marks, begin, end: kernel(panel, out, marks, d, begin, end)
+        rows,
+        lambda first, panel, out, marks, begin, end: kernel(panel, out, marks, d, begin, end),
+        np.float64 if wide else None,
     )

@@ -14,6 +14,7 @@ from fusion._operator import Operator
 from fusion._run import ordered_sum, run
 from fusion.late._choices import clean_distances
 from fusion.late._coordinates import blocks, nearest_shares, widened
+from fusion.late._windows import inner_mean
 from fusion.late.order import _median_core
 from theory._exceptions import PanelError
 
@@ -124,24 +125,31 @@ def _bulyan_rule(n_byzantine: Any, variant: str) -> Rule:
     def fuse(rows: NDArray[Any], f: int, alpha: Floats | None) -> tuple[NDArray[Any], Unclean]:
         chosen = picks(rows, f, alpha)
         out = np.empty((rows.shape[0], rows.shape[2]), dtype=rows.dtype)
-        unclean = np.zeros(len(rows), dtype=bool)
-        for part, columns in blocks(rows.shape):
-            values = rows[part, :, columns]
-            shares, block = _shares(values, chosen[part], f)
-            with np.errstate(invalid="ignore"):
-                out[part, columns] = ordered_sum(shares * block, 1)
-            unclean[part] |= ~np.isfinite(values).all(axis=(1, 2))
-        return out, unclean
+        for part in _slices(rows.shape):
+            own = chosen[part]
+            # Rows that are not finite are picked last, but may have to be.
+            picked = (
+                np.take_along_axis(rows[part], own[:, :, None], axis=1)
+                if len(own) > 1
+                else rows[part, own[0]]
+            )
+            out[part], _ = inner_mean(
+                np.ascontiguousarray(picked),
+                2 * f,
+                "around_median",
+                lambda values: _nearest_shares(values, f),
+            )
+        return out, _not_finite(rows)
 
     def share(rows: NDArray[Any], f: int, alpha: Floats | None) -> tuple[NDArray[Any], Unclean]:
         chosen = picks(rows, f, alpha)
         result = np.zeros(rows.shape)
         for part, columns in blocks(rows.shape):
-            shares, _ = _shares(rows[part, :, columns], chosen[part], f)
+            shares = _shares(rows[part, :, columns], chosen[part], f)
             into = result[part, :, columns]
             np.put_along_axis(into, chosen[part][:, :, None], shares, axis=1)
             result[part, :, columns] = into
-        return result, ~np.isfinite(rows).all(axis=(1, 2))
+        return result, _not_finite(rows)
 
     return Rule(
         name="bulyan",
@@ -190,9 +198,28 @@ def _picks(square: Floats, f: int, count: int, variant: str) -> NDArray[np.intp]
     return chosen
 
 
-def _shares(rows: NDArray[Any], chosen: NDArray[np.intp], f: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Shares of the picks in every output, and their values."""
-    block = np.ascontiguousarray(widened(np.take_along_axis(rows, chosen[:, :, None], axis=1)))
+def _slices(shape: tuple[int, ...]) -> list[slice]:
+    """Cut the samples into slices whose picks are copied together."""
+    step = max(1, 4_000_000 // (shape[1] * shape[2]))
+    return [slice(start, start + step) for start in range(0, shape[0], step)]
+
+
+def _not_finite(rows: NDArray[Any]) -> NDArray[np.bool_]:
+    # A sum that is finite says so for all; one that overflows says nothing.
+    with np.errstate(over="ignore", invalid="ignore"):
+        doubtful = ~np.isfinite(rows.reshape(len(rows), -1).sum(axis=1))
+    for s in np.flatnonzero(doubtful):
+        doubtful[s] = not np.isfinite(rows[s]).all()
+    return np.asarray(doubtful)
+
+
+def _shares(rows: NDArray[Any], chosen: NDArray[np.intp], f: int) -> NDArray[Any]:
+    """Shares of the picks in every output."""
+    return _nearest_shares(np.take_along_axis(rows, chosen[:, :, None], axis=1), f)
+
+
+def _nearest_shares(values: NDArray[Any], f: int) -> NDArray[Any]:
+    block = np.ascontiguousarray(widened(values))
     with np.errstate(over="ignore", invalid="ignore"):
         centre = 4.0 * _median_core(0.25 * block, 0, None)[0]
-        return nearest_shares(block, centre, None, chosen.shape[1] - 2 * f), block
+        return nearest_shares(block, centre, None, values.shape[1] - 2 * f)

@@ -12,9 +12,9 @@ from fusion._arguments import Floats
 from fusion._faults import Rule, Unclean
 from fusion._operator import Operator
 from fusion._run import ordered_sum, run
-from fusion.late._choices import alpha_of, lengths, read_centre
-from fusion.late._coordinates import blocks, widened
-from fusion.late.order import _median_core, _median_share
+from fusion.late._about import clipped_step, double_median, lengths
+from fusion.late._choices import not_finite, read_centre
+from fusion.late.order import _median_share
 from theory._exceptions import PanelError
 
 
@@ -119,54 +119,50 @@ def _clipping_rule(radius: float | None, center: Any, n_iter: int) -> Rule:
         raise PanelError(f"n_iter must be a whole number >= 1; got {n_iter!r}. Use 1.")
     around_median = isinstance(center, str) and center == "median"
 
-    def walk(rows: NDArray[Any], alpha: Floats | None) -> tuple[NDArray[Any], Floats, Floats]:
+    def walk(
+        rows: NDArray[Any], alpha: Floats | None, *, moving: bool
+    ) -> tuple[NDArray[Any], Floats, Floats, NDArray[np.bool_]]:
+        """Give the last point (where it is wanted), the weights, the centre's weight, and what is not finite."""
         n_samples, n, d = rows.shape
         mass = np.full((1, n), 1.0 / n) if alpha is None else alpha
-        point = np.zeros((n_samples, d), dtype=np.result_type(rows.dtype, np.float64))
         if around_median:
-            for part, columns in blocks(rows.shape):
-                with np.errstate(invalid="ignore"):
-                    block = 0.25 * widened(rows[part, :, columns])
-                    point[part, columns] = 4.0 * _median_core(block, 0, alpha_of(alpha, part))[0]
-        elif (start := read_centre(center, d)) is not None:
-            point += start
+            point = double_median(rows, alpha)
+        else:
+            point = np.zeros((n_samples, d), dtype=np.result_type(rows.dtype, np.float64))
+            if (start := read_centre(center, d)) is not None:
+                point += start
         weights, own = np.zeros((n_samples, n)), np.ones(n_samples)
         longest: Any = None if radius is None else np.full((n_samples, 1), 0.25 * float(radius))
-        for _ in range(int(n_iter)):
+        unclean = np.zeros(n_samples, dtype=bool)
+        for turn in range(int(n_iter)):
             apart = lengths(rows, point)
+            unclean |= not_finite(apart)
             if longest is None:
                 longest = _lower_median(apart, mass)
             with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-                factor = np.where(apart <= longest, 1.0, longest / apart)
-                step = mass * factor
-                for part, columns in blocks(rows.shape):
-                    now = point[part, columns]
-                    gap = 0.25 * widened(rows[part, :, columns]) - 0.25 * now[:, None]
-                    point[part, columns] = now + 4.0 * ordered_sum(step[part, :, None] * gap, 1)
+                step = mass * np.where(apart <= longest, 1.0, longest / apart)
+            if moving or turn + 1 < n_iter:
+                point = clipped_step(rows, point, step)
             rest = 1.0 - ordered_sum(step, 1)
             weights = weights * rest[:, None] + step
             own = own * rest
-        return point, weights, own
-
-    def unclean(rows: NDArray[Any]) -> NDArray[np.bool_]:
-        found = np.zeros(len(rows), dtype=bool)
-        for part, columns in blocks(rows.shape):
-            found[part] |= ~np.isfinite(rows[part, :, columns]).all(axis=(1, 2))
-        return found
+        return point, weights, own, unclean
 
     def fuse(rows: NDArray[Any], f: int, alpha: Floats | None) -> tuple[NDArray[Any], Unclean]:
-        return walk(rows, alpha)[0].astype(rows.dtype, copy=False), unclean(rows)
+        point, _, _, unclean = walk(rows, alpha, moving=True)
+        return point.astype(rows.dtype, copy=False), unclean
 
     def weigh(rows: NDArray[Any], f: int, alpha: Floats | None) -> tuple[NDArray[Any], Unclean]:
-        return walk(rows, alpha)[1], unclean(rows)
+        _, weights, _, unclean = walk(rows, alpha, moving=False)
+        return weights, unclean
 
     def share(rows: NDArray[Any], f: int, alpha: Floats | None) -> tuple[NDArray[Any], Unclean]:
-        _, weights, own = walk(rows, alpha)
+        _, weights, own, unclean = walk(rows, alpha, moving=False)
         shares: Floats = np.broadcast_to(weights[:, :, None], rows.shape).copy()
         if around_median:
             # What the centre weighs is the weight of those whose median it is.
             shares += own[:, None, None] * _median_share(rows, 0, alpha)[0]
-        return shares, unclean(rows)
+        return shares, unclean
 
     return Rule(
         name="centered_clipping",

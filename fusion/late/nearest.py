@@ -12,18 +12,16 @@ from fusion._arguments import Floats, check_choice
 from fusion._faults import Rule, Unclean
 from fusion._operator import Operator
 from fusion._run import ordered_sum, run
+from fusion.late._about import double_median, lengths
 from fusion.late._choices import (
     alpha_of,
     by_distances,
     clean_distances,
-    lengths,
     nearest_weights,
     not_finite,
     read_centre,
 )
-from fusion.late._coordinates import blocks, widened
 from fusion.late._distances import centred_gram
-from fusion.late.order import _median_core
 from theory._exceptions import PanelError
 
 
@@ -381,13 +379,8 @@ def _aksel_rule(n_byzantine: Any, scope: str) -> Rule:
     check_choice("scope", scope, ("sample", "batch"))
 
     def weigh(rows: NDArray[Any], f: int, alpha: Floats | None) -> tuple[NDArray[Any], Unclean]:
-        centre = np.empty((rows.shape[0], rows.shape[2]))
-        for part, columns in blocks(rows.shape):
-            # In double precision: halves of an even median decide who is nearer.
-            with np.errstate(invalid="ignore"):
-                block = 0.25 * widened(rows[part, :, columns])
-                centre[part, columns] = 4.0 * _median_core(block, 0, alpha_of(alpha, part))[0]
-        apart = lengths(rows, centre)
+        # In double precision: halves of an even median decide who is nearer.
+        apart = lengths(rows, double_median(rows, alpha))
         return nearest_weights(apart, alpha, f), not_finite(apart)
 
     return Rule(name="aksel", minimum=lambda f: 2 * f + 1, n_byzantine=n_byzantine, weigh=weigh, scope=scope)

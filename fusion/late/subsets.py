@@ -289,9 +289,10 @@ def _subset_rule(name: str, n_byzantine: Any, scope: str, max_nodes: int | None)
         raise PanelError(f"max_nodes must be a whole number >= 1; got {max_nodes!r}. Use 1_000_000.")
 
     def weigh(rows: NDArray[Any], f: int, alpha: Floats | None) -> tuple[NDArray[Any], Unclean]:
-        from fusion._kernels.subsets import choose_subsets
+        from fusion._kernels.spread import choose_subsets
 
-        n, rank = rows.shape[1], min(rows.shape[2], rows.shape[1] - f)
+        n = rows.shape[1]
+        rank = max(min(rows.shape[2], n - f - 1), 1)
         if alpha is not None:
             heaviest(alpha, f)
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from fusion._arguments import Floats
 from fusion._faults import Rule, Unclean
 from fusion._operator import Operator
-from fusion._run import is_differentiable, ordered_sum, run
-from fusion.late._choices import lengths, not_finite, row_sums
+from fusion._run import is_differentiable, ordered_sum, run, weigh
+from fusion.late._about import lengths, products, row_sums
+from fusion.late._choices import not_finite
 from fusion.late._coordinates import blocks, widened
 from theory._exceptions import BudgetError, FaultWarning, PanelError
 from theory.panel import as_panel
@@ -109,12 +110,17 @@ def _fltrust_rule(pivot: Any, excess: str) -> Rule:
 
     def trust(rows: NDArray[Any], alpha: Floats | None) -> tuple[Floats, Floats, NDArray[np.bool_]]:
         """Give shares, a quarter of the lengths, and what is not finite."""
-        long = lengths(rows, None)
-        cosine = np.zeros(long.shape)
-        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            for part, columns in blocks(rows.shape):
-                unit = _units(rows[part, :, columns], long[part])
-                cosine[part] += row_sums(unit * unit[:, :1])
+        found = products(rows)
+        if found is not None:
+            long = 0.25 * np.sqrt(found[0])
+            cosine = found[1] / (16.0 * long * long[:, :1])
+        else:
+            long = lengths(rows, None)
+            cosine = np.zeros(long.shape)
+            with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+                for part, columns in blocks(rows.shape):
+                    unit = _units(rows[part, :, columns], long[part])
+                    cosine[part] += row_sums(unit * unit[:, :1])
         unclean = not_finite(long)
         shares = np.clip(cosine, 0.0, 1.0) * (1.0 if alpha is None else alpha)
         shares[:, 0] = 0.0
@@ -129,9 +135,17 @@ def _fltrust_rule(pivot: Any, excess: str) -> Rule:
         with np.errstate(invalid="ignore", divide="ignore"):
             return shares / total[:, None], long, unclean
 
+    def lengthened(shares: Floats, long: Floats) -> Floats:
+        """Give the weights of the rows as they are, not of their directions."""
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            return np.where(shares == 0.0, 0.0, shares * (long[:, :1] / long))
+
     def fuse(rows: NDArray[Any], f: int, alpha: Floats | None) -> tuple[NDArray[Any], Unclean]:
         shares, long, unclean = trust(rows, alpha)
-        out = np.empty((rows.shape[0], rows.shape[2]), dtype=rows.dtype)
+        out, lost = weigh(rows, lengthened(shares, long), divided=False)
+        if not (lost & ~unclean).any():
+            return out, unclean
+        # Weights or parts of the sum left the range of the panel's numbers.
         for part, columns in blocks(rows.shape):
             with np.errstate(invalid="ignore", over="ignore"):
                 unit = _units(rows[part, :, columns], long[part])
@@ -140,10 +154,9 @@ def _fltrust_rule(pivot: Any, excess: str) -> Rule:
                 out[part, columns] = 4.0 * (long[part, :1] * way)
         return out, unclean
 
-    def weigh(rows: NDArray[Any], f: int, alpha: Floats | None) -> tuple[NDArray[Any], Unclean]:
+    def weights(rows: NDArray[Any], f: int, alpha: Floats | None) -> tuple[NDArray[Any], Unclean]:
         shares, long, unclean = trust(rows, alpha)
-        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            return np.where(shares > 0.0, shares * (long[:, :1] / long), 0.0), unclean
+        return lengthened(shares, long), unclean
 
     def share(rows: NDArray[Any], f: int, alpha: Floats | None) -> tuple[NDArray[Any], Unclean]:
         shares, _, unclean = trust(rows, alpha)
@@ -154,7 +167,7 @@ def _fltrust_rule(pivot: Any, excess: str) -> Rule:
         minimum=lambda f: 2,
         withstands=lambda n: max(n - 2, 0),
         fuse=fuse,
-        weigh=weigh,
+        weigh=weights,
         share=share,
         gradient="none",
         pivot=pivot if isinstance(pivot, str) else int(pivot),

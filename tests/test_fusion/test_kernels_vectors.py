@@ -29,7 +29,7 @@ def ways(rows, low, high):
     pairs = comparators(rows.shape[1], low, high)
     yield "sorted", *_ranks._sorted(rows, low, high)
     yield "tiled", *_ranks._tiled(rows, pairs, low, high)
-    yield "straight", *_ranks._straight(rows, low, high)
+    yield "straight", *_ranks.straight(rows, low, high)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -74,7 +74,7 @@ def test_sums_that_overflow_are_marked_and_rescued():
 @given(st.integers(1, 12), st.integers(1, 40), st.integers(1, 40), st.integers(0, 10**6))
 def test_straight_line_median_of_any_shape(n, samples, d, seed):
     rows = np.random.default_rng(seed).normal(size=(samples, n, d)).astype(np.float32)
-    found, _ = _ranks._straight(rows, (n - 1) // 2, n // 2 + 1)
+    found, _ = _ranks.straight(rows, (n - 1) // 2, n // 2 + 1)
     np.testing.assert_array_equal(found, np.median(rows, axis=1))
 
 
@@ -82,7 +82,7 @@ def test_nothing_behind_the_result_is_part_of_it():
     rows = np.random.default_rng(2).normal(size=(64, 5, 3)).astype(np.float32)
     before = rows.copy()
     for part in (rows[:7], rows[7:9], rows[9:]):
-        found, _ = _ranks._straight(part, 2, 3)
+        found, _ = _ranks.straight(part, 2, 3)
         np.testing.assert_array_equal(found, np.median(part, axis=1))
     np.testing.assert_array_equal(rows, before)
 
@@ -90,7 +90,7 @@ def test_nothing_behind_the_result_is_part_of_it():
 def test_a_shape_is_specialised_once_it_is_worth_it(monkeypatch):
     monkeypatch.setattr(compiled, "_asked", {})
     used = []
-    monkeypatch.setattr(_ranks, "_straight", lambda *given: used.append("straight") or _ranks._sorted(*given))
+    monkeypatch.setattr(_ranks, "straight", lambda *given: used.append("straight") or _ranks._sorted(*given))
     rows = np.zeros((1000, 5, 100), np.float32)
     for _ in range(4):
         _ranks.mean_of_ranks(rows, 1, 4)

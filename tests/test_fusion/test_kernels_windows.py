@@ -95,9 +95,36 @@ def test_only_two_sided_ties_are_looked_at_again():
     no_ties = [[0, 1, 5], [1, 1, 9], [3, 4, 4], [7, 7, 7]]
     two_sided = [[0, 1, 2], [-5, 1, 7]]
     rows = np.array(no_ties + two_sided, dtype=float).T[None].copy()
+    marked, _ = _windows._vectors(rows, 1, "around_median", ties=False)
+    assert np.isnan(marked[0]).tolist() == [False] * 4 + [True] * 2
     for found, unclean in both_ways(rows, 1, "around_median"):
-        assert np.isnan(found[0]).tolist() == [False] * 4 + [True] * 2
+        assert found[0, 4:].tolist() == [1.0, 1.0]
         assert not unclean.any()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("n", "trim"), [(7, 2), (9, 4), (9, 6), (15, 10)])
+def test_ties_are_shared_with_the_same_bits_by_any_way(monkeypatch, n, trim, dtype):
+    """Also where more is left out than kept, as by Bulyan."""
+    rng = np.random.default_rng(n)
+    even = np.full(n, 1 / n)
+    for shape in ((3, n, 37), (1, n, 900), (200, n, 1)):
+        rows = rng.normal(size=shape)
+        rows[..., ::11] = rng.integers(0, 4, size=rows[..., ::11].shape)
+        rows = rows.astype(dtype)
+        for values in (rows, rng.integers(0, 4, size=shape).astype(dtype)):
+            expected, _ = _windows._sorted(values, trim, "around_median")
+            few, _ = _windows._straight(values, trim, "around_median")
+            with monkeypatch.context() as patch:
+                patch.setattr(compiled, "_WORTH_SPECIALISING", 0)
+                many, _ = _windows._straight(values, trim, "around_median")
+            np.testing.assert_array_equal(few, expected)
+            np.testing.assert_array_equal(many, expected)
+            for s, o in ((0, 0), (shape[0] - 1, shape[2] - 1)):
+                column = values[s, :, o].astype(float)
+                centre = reference_rules.middle(column, even)
+                twin = reference_rules.nearest_values(column, centre, even, (n - trim) / n)
+                np.testing.assert_allclose(expected[s, o], twin, rtol=1e-6 if dtype == np.float32 else 1e-12)
 
 
 @pytest.mark.usefixtures("always_straight")
