@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache, wraps
 from typing import Any, Literal
 
 import numpy as np
@@ -83,6 +84,21 @@ class Rule:
     def takes_budget(self) -> bool:
         """Whether the rule has a parameter `n_byzantine`."""
         return self.n_byzantine is not None
+
+
+def cached_rule(make: Callable[..., Rule]) -> Callable[..., Rule]:
+    """Keep the rules of the last parameters: a small panel is fused in the time it takes to make one."""
+    kept = lru_cache(maxsize=64, typed=True)(make)
+
+    @wraps(make)
+    def rule(*parameters: Any) -> Rule:
+        try:
+            hash(parameters)
+        except TypeError:
+            return make(*parameters)
+        return kept(*parameters)
+
+    return rule
 
 
 @dataclass(frozen=True)

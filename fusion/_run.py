@@ -41,6 +41,10 @@ def run(panel: Any, rule: Rule, what: What, *, weights: Any, missing: str, exces
     -------
     array of the panel's kind
     """
+    if weights is None and missing == "fault" and excess == "raise" and type(panel) is np.ndarray:
+        fused = _one_small(panel, rule) if what == "fused" else None
+        if fused is not None:
+            return fused
     check_choice("missing", missing, ("fault", "abstain", "raise"))
     check_choice("excess", excess, ("raise", "nan"))
     if is_differentiable(panel):
@@ -82,6 +86,34 @@ def run(panel: Any, rule: Rule, what: What, *, weights: Any, missing: str, exces
     if rule.scope == "batch" and asked.size:
         result = np.broadcast_to(result, (table.shape[0], n))
     return wrap.weights(np.ascontiguousarray(result).reshape(*batch, n), operator=rule.name)
+
+
+def _one_small(panel: NDArray[Any], rule: Rule) -> NDArray[Any] | None:
+    """Fuse one small finite sample without what batches, faults and other kinds of arrays need; None if it is not."""
+    core = rule.fuse or rule.weigh
+    if (
+        panel.ndim != 2
+        or not 0 < panel.size < 4096
+        or panel.dtype not in (np.float64, np.float32)
+        or not panel.flags.c_contiguous
+        or rule.pivot is not None
+        or core is None
+    ):
+        return None
+    n = panel.shape[0]
+    f = read_budget(rule.n_byzantine, n) if rule.takes_budget else 0
+    if rule.minimum(f) > n or (rule.most is not None and rule.most > n):
+        return None
+    rows = panel[None]
+    result, unclean = core(rows, f, None)
+    if unclean is not None and unclean[0]:
+        return None
+    if rule.fuse is None:
+        result, lost = weigh(rows, result)
+        if lost[0]:
+            return None
+    fused: NDArray[Any] = result[0]
+    return fused
 
 
 def _with_one_sample(call: Call) -> Call:
@@ -130,9 +162,20 @@ def weigh(
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Do what `combine` does, and mark the samples whose result is not finite; sums unless `divided`."""
     n_samples, n, d = table.shape
+    fused: NDArray[Any]
     if table.dtype not in (np.float32, np.float64) or table.size < 4096:
-        divisor = ordered_sum(weights, 1) if divided else np.ones(len(weights))
         wide = np.result_type(table.dtype, np.float64)
+        if n_samples == 1 and np.count_nonzero(weights) == 1:
+            one = int(np.argmax(weights[0] != 0.0))
+            weight = float(weights[0, one])
+            # Adding 0 turns -0 into 0, as a sum that starts from it does.
+            fused = table[:, one] + table.dtype.type(0.0)
+            if weight != 1.0:
+                with np.errstate(over="ignore", invalid="ignore"):
+                    part = weight * table[:, one].astype(wide, copy=False) + 0.0
+                    fused = (part / weight if divided else part).astype(table.dtype)
+            return fused, ~np.isfinite(fused).all(axis=1)
+        divisor = ordered_sum(weights, 1) if divided else np.ones(len(weights))
         silent = weights == 0.0
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             if table.size < 4096:
@@ -144,7 +187,7 @@ def weigh(
                 total = np.zeros((n_samples, d), dtype=wide)
                 for i in range(n):
                     total += np.where(silent[:, i, None], 0.0, weights[:, i, None] * table[:, i])
-            fused: NDArray[Any] = (total / divisor[:, None]).astype(table.dtype)
+            fused = (total / divisor[:, None]).astype(table.dtype)
         return fused, ~np.isfinite(fused).all(axis=1)
     from fusion._kernels.weighing import weigh_rows_of
 

@@ -86,4 +86,5 @@ def _specialise(dtype: np.dtype[np.floating], n: int, f: int) -> None:
     for kind in (WINSORIZED, AROUND_MEDIAN, AROUND_TRIMMED):
         inner_means_of(dtype, n, f, kind)
     if n > 1:
+        krum_of(dtype, n, n - f - 1, single=True)
         krum_of(dtype, n, n - f - 1)

@@ -23,12 +23,14 @@ def krum_in_lanes(
     n: int,
     rest: int,
     neighbors: int,
+    single: int,
     size: int,
     lanes: int,
 ) -> None:
     """Sum every row's `neighbors` smallest squared distances, as `distance.krum_scores` does.
 
-    `rest` is n - 1. The number of samples must be a multiple of `lanes`, and n * d at least `lanes`.
+    Where `single` is 1, the first row of least score gets 1 instead, and the others 0. `rest` is n - 1. The
+    number of samples must be a multiple of `lanes`, and n * d at least `lanes`.
     """
     n_samples = scores.shape[0]
     numbers = n * d
@@ -37,6 +39,8 @@ def krum_in_lanes(
     sums = np.zeros(n * lanes, np.float64)
     block = np.zeros(size * size * lanes, np.float64)
     marks = np.zeros(2 * lanes, np.float64)
+    least = np.zeros(lanes, np.float64)
+    best = np.zeros(lanes, np.int64)
     for first in range(0, n_samples, lanes):
         marks[:] = 0.0
         for k in range((numbers + lanes - 1) // lanes):
@@ -62,13 +66,26 @@ def krum_in_lanes(
                             others[other + k] = block[cell + k]
         for i in range(n):
             kept_sum_step(others, i * rest * lanes, lanes, sums, i * lanes, rest, 0, neighbors, lanes)
-        for k in range(lanes):
-            for i in range(n):
-                scores[first + k, i] = sums[i * lanes + k]
+        if single == 1:
+            for k in range(lanes):
+                least[k] = sums[k]
+                best[k] = 0
+            for i in range(1, n):
+                for k in range(lanes):
+                    better = sums[i * lanes + k] < least[k]
+                    least[k] = sums[i * lanes + k] if better else least[k]
+                    best[k] = i if better else best[k]
+            scores[first : first + lanes] = 0.0
+            for k in range(lanes):
+                scores[first + k, best[k]] = 1.0
+        else:
+            for k in range(lanes):
+                for i in range(n):
+                    scores[first + k, i] = sums[i * lanes + k]
 
 
 @lru_cache(maxsize=256)
-def krum_of(dtype: np.dtype[Any], n: int, neighbors: int) -> Callable[..., None]:
+def krum_of(dtype: np.dtype[Any], n: int, neighbors: int, single: bool = False) -> Callable[..., None]:
     """Compile `krum_in_lanes` for n rows, or load it from numba's cache; takes its arguments up to `unclean`."""
     scalar = types.float32 if dtype == np.float32 else types.float64
     leading = (
@@ -77,5 +94,5 @@ def krum_of(dtype: np.dtype[Any], n: int, neighbors: int) -> Callable[..., None]
         types.Array(types.float64, 2, "C"),
         types.Array(types.uint8, 1, "C"),
     )
-    sizes = (n, n - 1, neighbors, tile_size(n), lanes_of(np.dtype(np.float64)))
+    sizes = (n, n - 1, neighbors, int(single), tile_size(n), lanes_of(np.dtype(np.float64)))
     return specialise(krum_in_lanes, leading, sizes)

@@ -21,6 +21,9 @@ _PIECE = 1 << 16
 
 def out_of_range(rows: NDArray[Any]) -> NDArray[np.bool_]:
     """Mark samples with a value that is not finite, or whose largest one is no good to square."""
+    if len(rows) == 1 and rows.size:
+        one = float(np.abs(rows).max())
+        return np.array([not one <= 1e140 or 0.0 < one < 1e-120])
     with np.errstate(invalid="ignore"):
         peak = np.abs(rows).max(axis=(1, 2), initial=0.0).astype(np.float64)
     found: NDArray[np.bool_] = ~(peak <= 1e140) | ((peak > 0.0) & (peak < 1e-120))
@@ -54,9 +57,7 @@ def krum_scores(rows: NDArray[Any], neighbors: int) -> tuple[Floats, NDArray[np.
 
         if rows.size < 4096:
             return _scores(square_distances(rows), neighbors), out_of_range(rows)
-        from fusion._kernels.compiled import worth_specialising
-
-        if n > 1 and n * d >= 8 and worth_specialising(("krum", rows.dtype, n, neighbors), rows.size):
+        if _in_lanes(rows, neighbors):
             return _scores_in_lanes(rows, neighbors)
         scores = np.empty((n_samples, n))
         marks = np.zeros(n_samples, dtype=np.uint8)
@@ -68,12 +69,30 @@ def krum_scores(rows: NDArray[Any], neighbors: int) -> tuple[Floats, NDArray[np.
     return _scores(square, neighbors), unclean
 
 
-def _scores_in_lanes(rows: NDArray[Any], neighbors: int) -> tuple[Floats, NDArray[np.bool_]]:
+def krum_picks(rows: NDArray[Any], neighbors: int) -> tuple[Floats | None, NDArray[np.bool_]]:
+    """Give 1 to the first row of least score and 0 to the others, where lanes do it; else None."""
+    if rows.dtype in (np.float32, np.float64) and _in_lanes(rows, neighbors):
+        return _scores_in_lanes(rows, neighbors, single=True)
+    return None, np.zeros(0, dtype=bool)
+
+
+def _in_lanes(rows: NDArray[Any], neighbors: int) -> bool:
+    n, d = rows.shape[1:]
+    if rows.size < 4096 or not 1 < n <= LANES_UP_TO[0] or not n * d >= 8 or d > LANES_UP_TO[1]:
+        return False
+    from fusion._kernels.compiled import worth_specialising
+
+    return worth_specialising(("krum", rows.dtype, n, neighbors), rows.size)
+
+
+def _scores_in_lanes(
+    rows: NDArray[Any], neighbors: int, *, single: bool = False
+) -> tuple[Floats, NDArray[np.bool_]]:
     from fusion._kernels.lanes import krum_of
     from fusion._kernels.vectors import lanes_of
 
     n_samples, n, d = rows.shape
-    kernel = krum_of(rows.dtype, n, neighbors)
+    kernel = krum_of(rows.dtype, n, neighbors, single)
     lanes = lanes_of(np.dtype(np.float64))
     scores = np.empty((n_samples, n))
     marks = np.zeros(n_samples, dtype=np.uint8)
@@ -107,7 +126,7 @@ def unclean_distances(rows: NDArray[Any], square: Floats) -> NDArray[np.bool_]:
 
 def _scores(square: Floats, neighbors: int) -> Floats:
     n = square.shape[1]
-    square[:, np.arange(n), np.arange(n)] = -1.0
+    square.reshape(len(square), -1)[:, :: n + 1] = -1.0
     # NaN sorts last, as the infinities it stands for would.
     return ordered_sum(np.sort(square, axis=2)[:, :, 1 : neighbors + 1], 2)
 
@@ -131,8 +150,12 @@ def square_distances(rows: NDArray[Any]) -> Floats:
     if n <= LANES_UP_TO[0] and d <= LANES_UP_TO[1]:
         if rows.size * n <= 16384:
             with np.errstate(over="ignore", invalid="ignore"):
-                gap = rows[:, :, None].astype(np.float64) - rows[:, None]
-                return ordered_sum(gap * gap, 3)
+                # Outputs first: adding along the first axis adds from first to last.
+                columns = rows.transpose(2, 0, 1).astype(np.float64, order="C")
+                gap = columns[:, :, :, None] - columns[:, :, None, :]
+                gap *= gap
+                sums: Floats = np.add.reduce(gap, axis=0) if n > 1 else np.zeros((n_samples, 1, 1))
+                return sums
         wide = rows.astype(np.float64, copy=False).transpose(2, 0, 1)
         square = np.zeros((n_samples, n, n))
         with np.errstate(over="ignore", invalid="ignore"):

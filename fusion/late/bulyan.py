@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion._arguments import Floats, check_choice
-from fusion._faults import Rule, Unclean, rescale
+from fusion._faults import Rule, Unclean, cached_rule, rescale
 from fusion._operator import Operator
 from fusion._run import ordered_sum, run
 from fusion.late._choices import clean_distances
@@ -107,6 +107,7 @@ class Bulyan(Operator):
         return _bulyan_rule(self.n_byzantine, self.variant)
 
 
+@cached_rule
 def _bulyan_rule(n_byzantine: Any, variant: str) -> Rule:
     check_choice("variant", variant, _VARIANTS)
 

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion._arguments import Floats, check_choice, heaviest
-from fusion._faults import Rule, Unclean
+from fusion._faults import Rule, Unclean, cached_rule
 from fusion._operator import Operator
 from fusion._run import ordered_sum, run
-from fusion.late._distances import krum_scores, out_of_range, square_distances
+from fusion.late._distances import krum_picks, krum_scores, out_of_range, square_distances
 from theory._exceptions import PanelError
 
 _NEIGHBORS = ("n-f-1", "n-f-2")
@@ -206,6 +206,7 @@ class MultiKrum(Operator):
         return _krum_rule(self.name, self.n_byzantine, self.m, self.neighbors, self.scope)
 
 
+@cached_rule
 def _krum_rule(name: str, n_byzantine: Any, m: Any, neighbors: str, scope: str) -> Rule:
     check_choice("neighbors", neighbors, _NEIGHBORS)
     check_choice("scope", scope, ("sample", "batch"))
@@ -217,8 +218,13 @@ def _krum_rule(name: str, n_byzantine: Any, m: Any, neighbors: str, scope: str) 
     def weigh(rows: NDArray[Any], f: int, alpha: Floats | None) -> tuple[NDArray[Any], Unclean]:
         n = rows.shape[1]
         if alpha is None:
+            count = n - f if m is None else min(int(m), n)
+            if count == 1:
+                picks, unclean = krum_picks(rows, n - f - 1 - less)
+                if picks is not None:
+                    return picks, unclean
             scores, unclean = krum_scores(rows, n - f - 1 - less)
-            return _best(scores, n - f if m is None else min(int(m), n)), unclean
+            return _best(scores, count), unclean
         if less or (m is not None and not single):
             option = "neighbors='n-f-2'" if less else f"m={m}"
             raise PanelError(f"{name} with {option} has no weighted form. Use neighbors='n-f-1' and m=None.")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion._arguments import Floats, check_choice
-from fusion._faults import Rule, Unclean
+from fusion._faults import Rule, Unclean, cached_rule
 from fusion._operator import Operator
 from fusion._run import run
 from fusion.late._distances import (
@@ -126,6 +126,7 @@ class GeometricMedian(Operator):
         return _geometric_rule(self.scope, self.tol, self.max_iter)
 
 
+@cached_rule
 def _geometric_rule(scope: str, tol: float | None, max_iter: int) -> Rule:
     check_choice("scope", scope, ("sample", "batch"))
     if tol is not None and not 0.0 < tol < 1.0:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion._arguments import Floats, check_choice
-from fusion._faults import Rule, Unclean
+from fusion._faults import Rule, Unclean, cached_rule
 from fusion._operator import Operator
 from fusion._run import ordered_sum, run
 from fusion.late._about import double_median, lengths
@@ -356,6 +356,7 @@ class Medoid(Operator):
         return _medoid_rule(self.scope)
 
 
+@cached_rule
 def _monna_rule(n_byzantine: Any, pivot: Any, scope: str) -> Rule:
     check_choice("scope", scope, ("sample", "batch"))
     if isinstance(pivot, bool) or not isinstance(pivot, int | np.integer | str):
@@ -375,6 +376,7 @@ def _monna_rule(n_byzantine: Any, pivot: Any, scope: str) -> Rule:
     )
 
 
+@cached_rule
 def _aksel_rule(n_byzantine: Any, scope: str) -> Rule:
     check_choice("scope", scope, ("sample", "batch"))
 
@@ -386,6 +388,7 @@ def _aksel_rule(n_byzantine: Any, scope: str) -> Rule:
     return Rule(name="aksel", minimum=lambda f: 2 * f + 1, n_byzantine=n_byzantine, weigh=weigh, scope=scope)
 
 
+@cached_rule
 def _cge_rule(n_byzantine: Any, center: Any, scope: str) -> Rule:
     check_choice("scope", scope, ("sample", "batch"))
 
@@ -396,6 +399,7 @@ def _cge_rule(n_byzantine: Any, center: Any, scope: str) -> Rule:
     return Rule(name="cge", minimum=lambda f: 2 * f + 1, n_byzantine=n_byzantine, weigh=weigh, scope=scope)
 
 
+@cached_rule
 def _medoid_rule(scope: str) -> Rule:
     check_choice("scope", scope, ("sample", "batch"))
 

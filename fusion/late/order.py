@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion._arguments import Floats, heaviest
-from fusion._faults import Rule, Unclean
+from fusion._faults import Rule, Unclean, cached_rule
 from fusion._operator import Operator
 from fusion._run import ordered_sum, run
 from fusion.late._ranks import mean_of_ranks
@@ -153,6 +153,7 @@ class TrimmedMean(Operator):
         return _trimmed_rule(self.n_byzantine)
 
 
+@cached_rule
 def _median_rule() -> Rule:
     return Rule(
         name="median",
@@ -163,6 +164,7 @@ def _median_rule() -> Rule:
     )
 
 
+@cached_rule
 def _trimmed_rule(n_byzantine: Any) -> Rule:
     return Rule(
         name="trimmed_mean",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion._arguments import Floats, heaviest
-from fusion._faults import Rule, Unclean
+from fusion._faults import Rule, Unclean, cached_rule
 from fusion._operator import Operator
 from fusion._run import ordered_sum, run
 from fusion.late._coordinates import Shares, coordinate_rule, nearest_shares
@@ -249,6 +249,7 @@ class Phocas(Operator):
         return _phocas(self.n_byzantine)
 
 
+@cached_rule
 def _winsorized(n_byzantine: Any) -> Rule:
     return coordinate_rule(
         "winsorized_mean",
@@ -258,6 +259,7 @@ def _winsorized(n_byzantine: Any) -> Rule:
     )
 
 
+@cached_rule
 def _around_median(n_byzantine: Any) -> Rule:
     def shares(values: NDArray[Any], f: int, alpha: Floats | None) -> NDArray[Any]:
         kept = values.shape[1] - f if alpha is None else 1.0 - heaviest(alpha, f)
@@ -267,6 +269,7 @@ def _around_median(n_byzantine: Any) -> Rule:
     return _nearest_rule("mean_around_median", n_byzantine, "around_median", shares)
 
 
+@cached_rule
 def _phocas(n_byzantine: Any) -> Rule:
     def shares(values: NDArray[Any], f: int, alpha: Floats | None) -> NDArray[Any]:
         kept = values.shape[1] - f if alpha is None else 1.0 - heaviest(alpha, f)

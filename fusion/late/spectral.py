@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion._arguments import Floats, check_choice, heaviest
-from fusion._faults import Rule, Unclean
+from fusion._faults import Rule, Unclean, cached_rule
 from fusion._operator import Operator
 from fusion._run import ordered_sum, run
 from fusion.late._choices import by_distances
@@ -212,6 +212,7 @@ class Dnc(Operator):
         )
 
 
+@cached_rule
 def _caf_rule(n_byzantine: Any, scope: str) -> Rule:
     check_choice("scope", scope, ("sample", "batch"))
 
@@ -275,6 +276,7 @@ def _about_mean(square: Floats, share: Floats) -> Floats:
     return gram
 
 
+@cached_rule
 def _dnc_rule(
     n_byzantine: Any, filter_factor: float, n_iter: int, n_coordinates: int, seed: int, scope: str
 ) -> Rule:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion._arguments import Floats, check_choice, heaviest
-from fusion._faults import Rule, Unclean
+from fusion._faults import Rule, Unclean, cached_rule
 from fusion._operator import Operator
 from fusion._run import ordered_sum, run
 from fusion.late._choices import by_distances
@@ -283,6 +283,7 @@ class Smea(Operator):
 _MEASURES = ("minimum_diameter_averaging", "minimum_variance_averaging", "smea")
 
 
+@cached_rule
 def _subset_rule(name: str, n_byzantine: Any, scope: str, max_nodes: int | None) -> Rule:
     check_choice("scope", scope, ("sample", "batch"))
     if max_nodes is not None and (isinstance(max_nodes, bool) or not max_nodes >= 1):
