@@ -145,6 +145,35 @@ def test_dataarray_round_trip(name, params):
 
 
 @every_case
+def test_what_each_specialist_contributed(name, params):
+    xr = pytest.importorskip("xarray")
+    panel = domain(name, np.random.default_rng(20).normal(size=(4, 9, 3)))
+    operator, row = nine(name, params), ROWS[name]
+    told = getattr(fusion, f"{name}_weights")
+    options = operator.get_params()
+    found = told(panel, **options)
+    assert found.shape == (4, 9)
+    np.testing.assert_array_equal(
+        found, (operator.weights if row.returns_weights else operator.support)(panel)
+    )
+    if row.returns_weights:
+        np.testing.assert_allclose(np.einsum("sn,sno->so", found, panel), operator(panel), atol=1e-12)
+    elif name not in ("log_pool", "plurality_vote", "approval_vote", "borda_count"):
+        np.testing.assert_allclose(found.sum(axis=1), 1.0)
+    array = xr.DataArray(panel, dims=("day", "specialist", "output"), coords={"day": list("abcd")})
+    labelled = told(array.transpose("output", "day", "specialist"), **options)
+    assert labelled.dims == ("day", "specialist")
+    assert labelled.day.values.tolist() == list("abcd")
+    np.testing.assert_array_equal(labelled.values, found)
+    if withstands(name):
+        broken = panel.copy()
+        broken[2, 4] = np.nan
+        assert told(broken, **options)[2, 4] == 0
+    with pytest.raises(TypeError, match="colour"):
+        told(panel, colour=1, **options)
+
+
+@every_case
 def test_clone_pickle_copy_and_params(name, params):
     operator = nine(name, params)
     for other in (clone(operator), pickle.loads(pickle.dumps(operator)), copy.deepcopy(operator)):
