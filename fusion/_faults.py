@@ -7,7 +7,7 @@ have been given; only those are looked at again, grouped by how many specialists
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache, wraps
 from typing import Any, Literal
@@ -55,7 +55,10 @@ class Rule:
     scope : str
         ``"sample"`` or ``"batch"``.
     gradient : str
-        ``"linear"``: shares times answers; ``"newton"``: geometric median; ``"none"``: there is none.
+        ``"linear"``: shares times answers; ``"newton"``: geometric median; ``"twin"``: that of the twin;
+        ``"none"``: there is none.
+    twin : (str, mapping) or None
+        Function of `fusion._torch.twins` that is the rule on tensors, and its options.
     pivot : int, str or None
         A specialist that is trusted: place or name. The cores see it as row 0, and never without it.
     """
@@ -72,6 +75,7 @@ class Rule:
     signed: bool = False
     scope: str = "sample"
     gradient: str = "linear"
+    twin: tuple[str, Mapping[str, Any]] | None = None
     pivot: int | str | None = None
     most: int | None = None
 

@@ -255,7 +255,6 @@ LATE_ROWS = (
         scopes=("sample", "batch"),
         returns_weights=True,
         takes_budget=True,
-        differentiable=False,
         reference="Allouah 2025",
         peers={"byzfl": "CAF"},
     ),
@@ -362,7 +361,6 @@ LATE_ROWS = (
         kappa=certificates.unknown_resilience,
         equivariances=_TRANSLATED,
         cost="2 passes a step",
-        differentiable=False,
         reference="Karimireddy 2021",
         peers={"byzfl": "CenteredClipping (centre 0)"},
     ),
@@ -376,7 +374,6 @@ LATE_ROWS = (
         kappa=certificates.unknown_resilience,
         equivariances=frozenset({"scale", "rotation", "reflection"}),
         cost="2 passes",
-        differentiable=False,
         reference="Cao 2021",
     ),
     Row(

@@ -23,6 +23,12 @@ def is_differentiable(panel: Any) -> bool:
     return torch is not None and isinstance(panel, torch.Tensor) and bool(panel.requires_grad)
 
 
+def _is_elsewhere(panel: Any) -> bool:
+    """Say whether a panel is a tensor on another device than the processor NumPy runs on."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(panel, torch.Tensor) and panel.device.type != "cpu"
+
+
 def run(panel: Any, rule: Rule, what: What, *, weights: Any, missing: str, excess: str) -> Any:
     """Answer one call of a late rule in the kind of array that came in.
 
@@ -54,6 +60,12 @@ def run(panel: Any, rule: Rule, what: What, *, weights: Any, missing: str, exces
             return fuse_with_gradient(panel, rule, weights=weights, missing=missing, excess=excess)
         # Who is chosen is piecewise constant: there is no gradient to lose.
         panel = panel.detach()
+    if what == "fused" and rule.twin is not None and _is_elsewhere(panel):
+        from fusion._torch.gradients import fuse_in_place
+
+        fused = fuse_in_place(panel, rule, weights=weights)
+        if fused is not None:
+            return fused
     values, wrap = as_panel(panel)
     *batch, n, d = values.shape
     table = np.ascontiguousarray(values.reshape(-1, n, d))

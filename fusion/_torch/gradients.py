@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from fusion._arguments import read_budget, read_weights
 from fusion._run import run
+from fusion._torch import twins
 from theory._exceptions import PanelError
 
 if TYPE_CHECKING:
@@ -50,11 +52,70 @@ def fuse_with_gradient(panel: Any, rule: Rule, *, weights: Any, missing: str, ex
     plain = panel.detach()
     options = {"weights": weights, "missing": missing, "excess": excess}
     value = run(plain, rule, "fused", **options)
+    if rule.gradient == "twin" or (rule.twin is not None and panel.device.type != "cpu" and weights is None):
+        if rule.scope == "batch" and panel.shape[:-2].numel() > 1:
+            raise PanelError(
+                f"{rule.name} with scope='batch' has no gradient here. Use scope='sample', or "
+                "reshape the panel to (specialist, sample * output)."
+            )
+        moving = _twin(panel, rule, weights, missing)
+        return _with_derivative(value, torch.where(torch.isfinite(moving), moving, 0.0).to(panel.dtype))
     if rule.gradient == "newton":
         return _geometric(panel, rule, value, options)
     # Shares are kept in float64 and used in the panel's dtype, or its gradients would change dtype.
     shares = _tensor(run(plain, rule, "shares", **options), panel).reshape(panel.shape)
     return _with_derivative(value, (shares * _heard(panel, shares)).sum(dim=-2))
+
+
+def fuse_in_place(panel: Any, rule: Rule, *, weights: Any) -> Any | None:
+    """Fuse a finite tensor on its own device.
+
+    Parameters
+    ----------
+    panel : torch.Tensor, shape (..., specialist, output)
+        Carries no gradients.
+    rule : Rule
+        Has a twin.
+    weights : object
+        As in the public functions; anything but None is left to the processor.
+
+    Returns
+    -------
+    torch.Tensor of shape (..., output), or None
+        None where faults, weights, a batch scope or too few specialists ask for the policy on the processor.
+    """
+    if weights is not None or rule.scope == "batch" or not panel.is_floating_point() or panel.dim() < 2:
+        return None
+    if not panel.numel() or not bool(torch.isfinite(panel).all()):
+        return None
+    n = panel.shape[-2]
+    f = read_budget(rule.n_byzantine, n) if rule.takes_budget else 0
+    if n < rule.minimum(f) or (rule.most is not None and rule.most > n):
+        return None
+    fused = _twin(panel, rule, None, "fault").to(panel.dtype)
+    return fused if bool(torch.isfinite(fused).all()) else None
+
+
+def _twin(panel: Any, rule: Rule, weights: Any, missing: str) -> Any:
+    """Run the rule's twin; absent rows have weight 0 there, and faults use up the budget."""
+    if rule.twin is None:
+        raise PanelError(
+            f"{rule.name} trusts pivot={rule.pivot!r}; a tensor's specialists have places. Give one."
+        )
+    name, options = rule.twin
+    alpha = _mass(panel, weights)
+    plain = panel.detach()
+    heard = alpha > 0
+    present = heard & torch.isfinite(plain).all(dim=-1)
+    lost = heard & torch.isinf(plain).any(dim=-1) if missing == "abstain" else heard & ~present
+    n = panel.shape[-2]
+    f = read_budget(rule.n_byzantine, n) if rule.takes_budget else 0
+    # More faults than the budget were refused already, or are NaN.
+    left = (f - lost.sum(dim=-1)).clamp(min=0)
+    alpha = torch.where(present, alpha, torch.zeros_like(alpha))
+    alpha = alpha / alpha.sum(dim=-1, keepdim=True)
+    rows = torch.where(present.unsqueeze(-1), panel, torch.zeros_like(panel)).double()
+    return getattr(twins, name)(rows, alpha, left, **options)
 
 
 def _geometric(panel: Any, rule: Rule, value: Any, options: dict[str, Any]) -> Any:
@@ -116,8 +177,6 @@ def _geometric(panel: Any, rule: Rule, value: Any, options: dict[str, Any]) -> A
 
 
 def _mass(panel: Any, weights: Any) -> Any:
-    from fusion._arguments import read_weights
-
     n = panel.shape[-2]
     alpha = read_weights(weights, tuple(panel.shape[:-2]), tuple(map(str, range(n))))
     if alpha is None:

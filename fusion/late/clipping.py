@@ -170,7 +170,11 @@ def _clipping_rule(radius: float | None, center: Any, n_iter: int) -> Rule:
         fuse=fuse,
         weigh=weigh,
         share=share,
-        gradient="none",
+        gradient="twin",
+        twin=(
+            "centered_clipping",
+            {"start": None if around_median else center, "radius": radius, "n_iter": int(n_iter)},
+        ),
     )
 
 

@@ -241,6 +241,7 @@ def _krum_rule(name: str, n_byzantine: Any, m: Any, neighbors: str, scope: str) 
         weigh=weigh,
         euclidean=True,
         scope=scope,
+        twin=("krum", {"less": less, "m": None if m is None else int(m)}),
     )
 
 

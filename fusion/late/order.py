@@ -161,6 +161,7 @@ def _median_rule() -> Rule:
         fuse=_median_core,
         share=_median_share,
         coordinatewise=True,
+        twin=("median", {}),
     )
 
 
@@ -173,6 +174,7 @@ def _trimmed_rule(n_byzantine: Any) -> Rule:
         fuse=_trimmed_core,
         share=_trimmed_share,
         coordinatewise=True,
+        twin=("trimmed_mean", {}),
     )
 
 

@@ -315,7 +315,13 @@ class LogPool(Operator):
 
 def _mean_rule(name: str) -> Rule:
     return Rule(
-        name=name, fuse=_mean_core, weigh=_mean_weights, share=_mean_shares, coordinatewise=True, signed=True
+        name=name,
+        fuse=_mean_core,
+        weigh=_mean_weights,
+        share=_mean_shares,
+        coordinatewise=True,
+        signed=True,
+        twin=("mean", {}),
     )
 
 

@@ -234,7 +234,8 @@ def _caf_rule(n_byzantine: Any, scope: str) -> Rule:
         weigh=weigh,
         euclidean=True,
         scope=scope,
-        gradient="none",
+        gradient="twin",
+        twin=("caf", {}),
     )
 
 

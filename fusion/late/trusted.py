@@ -169,9 +169,15 @@ def _fltrust_rule(pivot: Any, excess: str) -> Rule:
         fuse=fuse,
         weigh=weights,
         share=share,
-        gradient="none",
+        gradient="twin",
+        twin=("fltrust", {"pivot": int(pivot)}) if _is_place(pivot) else None,
         pivot=pivot if isinstance(pivot, str) else int(pivot),
     )
+
+
+def _is_place(pivot: Any) -> bool:
+    """Whether a pivot is a place; tensors name their specialists by their places."""
+    return not isinstance(pivot, str) or pivot.isdecimal()
 
 
 def _units(rows: NDArray[Any], long: Floats) -> NDArray[Any]:
