@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 
 from fusion._arguments import Floats, read_budget
 from fusion._threads import in_threads, n_threads, split
+from fusion.late._about import compiled, squares
 from fusion.late._distances import centred_gram, square_distances, unclean_distances
 
 # Relative to the squared length of a row; below it a row lies in the span of those before it.
 _DEPENDENT = 1e-13
 # Shares of a mixed row that add up to 1 within this do not leave anything to the centre.
 _WHOLE = 1e-12
+# Outputs of a row that are scaled together: their float64 temporaries stay in the first two levels of cache.
+_STRIP = 8192
 # Numbers held beside the panel, a few times over.
 _BLOCK = 200_000
 # Multiplications of one matrix product. (100, 100) by (100, columns) takes half as long per column with 128 to
@@ -173,6 +176,9 @@ def apply_mixing(
         return _apply(matrix, rows, about, rows.dtype)
     mixed = np.empty((len(rows), matrix.shape[1], rows.shape[2]), dtype=rows.dtype)
     for s in range(len(rows)):
+        if _stands_alone(matrix[s]):
+            _scale_rows(np.diagonal(matrix[s]), rows[s], None if about is None else about[s], mixed[s])
+            continue
         share = float(matrix[s].max())
         alike = bool(((matrix[s] == 0.0) | (matrix[s] == share)).all())
         if alike and (center is None or bool((np.abs(1.0 - matrix[s].sum(axis=1)) < _WHOLE).all())):
@@ -183,6 +189,24 @@ def apply_mixing(
         own = None if about is None else about[s : s + 1]
         mixed[s] = _apply(matrix[s : s + 1], rows[s : s + 1], own, rows.dtype)[0]
     return mixed
+
+
+def _stands_alone(matrix: Floats) -> bool:
+    """Say whether every row stands for itself, as after clipping."""
+    square = matrix.shape[0] == matrix.shape[1]
+    return square and np.count_nonzero(matrix) == np.count_nonzero(np.diagonal(matrix))
+
+
+def _scale_rows(shares: Floats, rows: NDArray[Any], center: Floats | None, mixed: NDArray[Any]) -> None:
+    """Write every row of one long sample times its share, and the rest of 1 times the centre."""
+    for i, share in enumerate(shares.tolist()):
+        left = 1.0 - share
+        for start in range(0, rows.shape[1], _STRIP):
+            part = slice(start, start + _STRIP)
+            block = np.multiply(rows[i, part], share, dtype=np.float64)
+            if center is not None and abs(left) >= _WHOLE:
+                block += left * center[part]
+            mixed[i, part] = block
 
 
 def _add_rows(chosen: NDArray[np.bool_], share: float, rows: NDArray[Any], mixed: NDArray[Any]) -> None:
@@ -232,6 +256,8 @@ def _lengths(rows: NDArray[Any], center: Floats) -> tuple[Floats, Floats]:
             gap = rows - center[:, None]
             # One row after the other: the same bits, however many samples stand beside it.
             square += np.square(gap, out=gap).reshape(-1, d).sum(axis=1).reshape(square.shape)
+        elif compiled(rows):
+            square = squares(np.ascontiguousarray(rows), center)
         else:
             for s, i in np.ndindex(n_samples, n):
                 for start in range(0, d, _BLOCK // 8):

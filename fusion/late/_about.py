@@ -71,20 +71,26 @@ def lengths(rows: NDArray[Any], centre: NDArray[Any] | None) -> Floats:
     ndarray of float64, shape (sample, specialist)
         A quarter of the distances, which are finite for finite numbers; NaN and infinity as they come.
     """
-    if not _compiled(rows):
+    if not compiled(rows):
         return _exact_lengths(rows, centre)
-    from fusion._kernels import centred as kernels
-    from fusion._kernels.compiled import core
-
-    kernel = core(kernels.gap_squares, kernels.GAP_SQUARES, rows.dtype, work=0, reassociate=True)
-    point = np.zeros((1, rows.shape[2])) if centre is None else np.ascontiguousarray(centre, dtype=np.float64)
-    square = _in_pieces(rows, 1, lambda begin, end, part: kernel(rows, point, begin, end, part[0]))[0]
+    square = squares(rows, centre)
     result: Floats = 0.25 * np.sqrt(square)
     # Squares that left the range of doubles are taken again on numbers near 1.
     for s, i in zip(*np.nonzero((square < 1e-240) | np.isinf(square)), strict=True):
         own = None if centre is None else centre[s if len(centre) > 1 else 0][None]
         result[s, i] = _exact_lengths(rows[s : s + 1, i : i + 1], own)[0, 0]
     return result
+
+
+def squares(rows: NDArray[Any], centre: NDArray[Any] | None) -> Floats:
+    """Give squared distances from a centre (1 or sample, output) where `compiled` says so, overflowing as they do."""
+    from fusion._kernels import centred as kernels
+    from fusion._kernels.compiled import core
+
+    kernel = core(kernels.gap_squares, kernels.GAP_SQUARES, rows.dtype, work=0, reassociate=True)
+    point = np.zeros((1, rows.shape[2])) if centre is None else np.ascontiguousarray(centre, dtype=np.float64)
+    found: Floats = _in_pieces(rows, 1, lambda begin, end, part: kernel(rows, point, begin, end, part[0]))[0]
+    return found
 
 
 def products(rows: NDArray[Any]) -> tuple[Floats, Floats] | None:
@@ -100,7 +106,7 @@ def products(rows: NDArray[Any]) -> tuple[Floats, Floats] | None:
     square, product : ndarray of float64, shape (sample, specialist)
         Or None for short rows, and where a square leaves the range of doubles.
     """
-    if not _compiled(rows):
+    if not compiled(rows):
         return None
     from fusion._kernels import centred as kernels
     from fusion._kernels.compiled import core
@@ -146,7 +152,7 @@ def clipped_step(rows: NDArray[Any], point: NDArray[Any], step: Floats) -> NDArr
     return moved
 
 
-def _compiled(rows: NDArray[Any]) -> bool:
+def compiled(rows: NDArray[Any]) -> bool:
     """Whether compiled loops add up the rows: by the shape of one sample, so that a batch equals its loop."""
     return rows.dtype in (np.float32, np.float64) and rows.shape[2] > _SHORT
 
