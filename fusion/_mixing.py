@@ -194,7 +194,7 @@ def apply_mixing(
 def _stands_alone(matrix: Floats) -> bool:
     """Say whether every row stands for itself, as after clipping."""
     square = matrix.shape[0] == matrix.shape[1]
-    return square and np.count_nonzero(matrix) == np.count_nonzero(np.diagonal(matrix))
+    return square and bool(np.count_nonzero(matrix) == np.count_nonzero(np.diagonal(matrix)))
 
 
 def _scale_rows(shares: Floats, rows: NDArray[Any], center: Floats | None, mixed: NDArray[Any]) -> None:
