@@ -14,6 +14,7 @@ check_siblings("estimators", __file__)
 
 _EXPORTS: dict[str, str] = {
     "Arbiter": "stacking",
+    "CallableSpecialist": "callable_specialist",
     "CovarianceWeights": "weights",
     "DecorrelatedSelection": "selection",
     "DynamicSelection": "dynamic",
@@ -21,6 +22,7 @@ _EXPORTS: dict[str, str] = {
     "GreedySelection": "selection",
     "OneVsRestCalibration": "calibration",
     "PanelAudit": "audit",
+    "PrecomputedSpecialist": "precomputed",
     "RobustFusionClassifier": "ensemble",
     "RobustFusionRegressor": "ensemble",
     "SkillWeights": "weights",
@@ -46,12 +48,14 @@ __getattr__, __dir__ = attach(__name__, _EXPORTS)
 if TYPE_CHECKING:
     from estimators.audit import PanelAudit
     from estimators.calibration import OneVsRestCalibration, TemperatureScaling
+    from estimators.callable_specialist import CallableSpecialist
     from estimators.datasets.llm_panels import LLMPanel, llm_panel_names, load_llm_panel
     from estimators.datasets.mfeat import SixViewDigits, load_mfeat
     from estimators.dynamic import DynamicSelection
     from estimators.ensemble import RobustFusionClassifier, RobustFusionRegressor
     from estimators.fusions import learned_fusion_names
     from estimators.gating import Gate
+    from estimators.precomputed import PrecomputedSpecialist
     from estimators.readers.reader import PanelTable, read_panel
     from estimators.selection import DecorrelatedSelection, GreedySelection
     from estimators.specialists import Specialist
