@@ -22,6 +22,9 @@ _EXPORTS: dict[str, str] = {
     "GreedySelection": "selection",
     "OneVsRestCalibration": "calibration",
     "PanelAudit": "audit",
+    "PanelFusionClassifier": "panel_fusion",
+    "PanelFusionRegressor": "panel_fusion",
+    "PanelTransformer": "panel_transformer",
     "PrecomputedSpecialist": "precomputed",
     "RobustFusionClassifier": "ensemble",
     "RobustFusionRegressor": "ensemble",
@@ -55,6 +58,8 @@ if TYPE_CHECKING:
     from estimators.ensemble import RobustFusionClassifier, RobustFusionRegressor
     from estimators.fusions import learned_fusion_names
     from estimators.gating import Gate
+    from estimators.panel_fusion import PanelFusionClassifier, PanelFusionRegressor
+    from estimators.panel_transformer import PanelTransformer
     from estimators.precomputed import PrecomputedSpecialist
     from estimators.readers.reader import PanelTable, read_panel
     from estimators.selection import DecorrelatedSelection, GreedySelection

@@ -183,7 +183,8 @@ class BaseRobustFusion(MetaEstimatorMixin, BaseComposition, metaclass=ABCMeta):
                 stacklevel=5,
             )
 
-    def _fused(self, X: Any) -> NDArray[np.float64]:
+    def _hear(self, X: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Ask everybody: the aligned and calibrated panel, and who is absent as declared."""
         check_is_fitted(self)
         X = self._check_input(X, reset=False)
         said = Parallel(n_jobs=self.predict_n_jobs)(delayed(answer_one)(m, X) for m in self._members)
@@ -192,6 +193,11 @@ class BaseRobustFusion(MetaEstimatorMixin, BaseComposition, metaclass=ABCMeta):
         for i, (answers, calibrator) in enumerate(zip(said, self.calibrators_.values(), strict=True)):
             panel[:, i, :] = self._aligned(i, self._calibrated(answers, calibrator))
             absent[:, i] = answers.absent
+        return panel, absent
+
+    def _fused(self, X: Any) -> NDArray[np.float64]:
+        panel, absent = self._hear(X)
+        X = self._check_input(X, reset=False) if self._fuser.needs_input else None
         faults = self._faulty(panel) & ~absent
         if faults.any():
             panel[faults] = np.nan

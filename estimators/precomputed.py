@@ -111,7 +111,9 @@ class PrecomputedSpecialist(Specialist):
 
     def _inner_tags(self) -> Any:
         table = self.table
-        if "specialist" in getattr(table, "dims", ()):  # the team gives the name only after it looked at the tags
+        if "specialist" in getattr(
+            table, "dims", ()
+        ):  # the team gives the name only after it looked at the tags
             table = table.isel(specialist=0, drop=True)
         _, values, labels = _rows(table, None)
         classifier = self.classes is not None or labels is not None
