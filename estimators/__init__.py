@@ -15,13 +15,18 @@ check_siblings("estimators", __file__)
 _EXPORTS: dict[str, str] = {
     "Arbiter": "stacking",
     "CallableSpecialist": "callable_specialist",
+    "CircuitBreaker": "breaker",
     "CovarianceWeights": "weights",
+    "Deadline": "panel_clock",
     "DecorrelatedSelection": "selection",
     "DynamicSelection": "dynamic",
+    "FusedAnswer": "asked_fusion",
     "Gate": "gating",
     "GreedySelection": "selection",
     "OneVsRestCalibration": "calibration",
+    "PanelAnswer": "panel_answer",
     "PanelAudit": "audit",
+    "PanelExecutor": "execution",
     "PanelFusionClassifier": "panel_fusion",
     "PanelFusionRegressor": "panel_fusion",
     "PanelTransformer": "panel_transformer",
@@ -34,6 +39,9 @@ _EXPORTS: dict[str, str] = {
     "TopSpecialists": "weights",
     "TruthInference": "truth",
     "Views": "views",
+    "ask_and_fuse": "asked_fusion",
+    "ask_panel": "execution",
+    "fuse_answer": "asked_fusion",
     "learned_fusion_names": "fusions",
     "make_fusion": "team",
     "PanelTable": "readers.reader",
@@ -49,15 +57,20 @@ __all__ = sorted(_EXPORTS)
 __getattr__, __dir__ = attach(__name__, _EXPORTS)
 
 if TYPE_CHECKING:
+    from estimators.asked_fusion import FusedAnswer, ask_and_fuse, fuse_answer
     from estimators.audit import PanelAudit
+    from estimators.breaker import CircuitBreaker
     from estimators.calibration import OneVsRestCalibration, TemperatureScaling
     from estimators.callable_specialist import CallableSpecialist
     from estimators.datasets.llm_panels import LLMPanel, llm_panel_names, load_llm_panel
     from estimators.datasets.mfeat import SixViewDigits, load_mfeat
     from estimators.dynamic import DynamicSelection
     from estimators.ensemble import RobustFusionClassifier, RobustFusionRegressor
+    from estimators.execution import PanelExecutor, ask_panel
     from estimators.fusions import learned_fusion_names
     from estimators.gating import Gate
+    from estimators.panel_answer import PanelAnswer
+    from estimators.panel_clock import Deadline
     from estimators.panel_fusion import PanelFusionClassifier, PanelFusionRegressor
     from estimators.panel_transformer import PanelTransformer
     from estimators.precomputed import PrecomputedSpecialist

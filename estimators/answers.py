@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import ClassifierTags, InputTags, RegressorTags, Tags, TargetTags
 
 from theory import PanelError
 
@@ -90,29 +89,6 @@ def read_answer(said: Any, codes: Mapping[Hashable, int] | None) -> NDArray[np.f
     if vector.shape != (len(codes),):
         raise AnswerError("shape", f"shape {vector.shape} instead of ({len(codes)},).")
     return vector
-
-
-def answerer_tags(*, classifier: bool, multi_output: bool = False) -> Tags:
-    """Give the tags of something that answers and is no scikit-learn estimator.
-
-    Parameters
-    ----------
-    classifier : bool
-        Whether it answers with classes; else with numbers.
-    multi_output : bool
-        Whether it gives several numbers.
-
-    Returns
-    -------
-    sklearn.utils.Tags
-    """
-    return Tags(
-        estimator_type="classifier" if classifier else "regressor",
-        target_tags=TargetTags(required=False, multi_output=multi_output and not classifier),
-        classifier_tags=ClassifierTags() if classifier else None,
-        regressor_tags=None if classifier else RegressorTags(),
-        input_tags=InputTags(allow_nan=True),
-    )
 
 
 def as_numbers(said: Any) -> NDArray[np.float64]:

@@ -17,6 +17,8 @@ from typing import Any
 _MOST_IDLE = 64
 # A loop that has not run a callback for so long is blocked by a coroutine that never awaits.
 _STUCK = 0.25
+# Each blocked loop keeps its thread; after so many, coroutines are left to wait for one that blocks.
+_MOST_BLOCKED = 8
 
 _idle: list[SimpleQueue[Callable[[], None]]] = []
 
@@ -61,6 +63,8 @@ class _Loop:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.asked = 0.0
         self.beat = threading.Event()
+        self.abandoned: list[threading.Thread] = []
+        self.thread: threading.Thread | None = None
 
 
 _own = _Loop()
@@ -77,15 +81,30 @@ def private_loop() -> asyncio.AbstractEventLoop:
     with _own.lock:
         now = time.monotonic()
         blocked = not _own.beat.is_set() and now - _own.asked > _STUCK
+        if blocked and _own.thread is not None:
+            _own.abandoned = [thread for thread in (*_own.abandoned, _own.thread) if thread.is_alive()]
+            blocked = len(_own.abandoned) <= _MOST_BLOCKED
         if _own.loop is None or _own.loop.is_closed() or blocked:
             _own.loop = asyncio.new_event_loop()
             _own.beat.set()
-            threading.Thread(target=_own.loop.run_forever, name="consilience loop", daemon=True).start()
-        if _own.beat.is_set():
-            _own.beat = threading.Event()
-            _own.asked = now
-            _own.loop.call_soon_threadsafe(_own.beat.set)
+            _own.thread = threading.Thread(target=_own.loop.run_forever, name="consilience loop", daemon=True)
+            _own.thread.start()
+        _listen(_own.loop)
         return _own.loop
+
+
+def probe_loop() -> None:
+    """Find out whether the private loop still runs, for the next one who asks for it."""
+    with _own.lock:
+        if _own.loop is not None:
+            _listen(_own.loop)
+
+
+def _listen(loop: asyncio.AbstractEventLoop) -> None:
+    if _own.beat.is_set():
+        _own.beat = threading.Event()
+        _own.asked = time.monotonic()
+        loop.call_soon_threadsafe(_own.beat.set)
 
 
 def start_coroutine(coroutine: Coroutine[Any, Any, Any], loop: Any = None) -> Future[Any]:

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from estimators.answers import AnswerError, answerer_tags, label_codes, read_answer
+from estimators.answers import AnswerError, label_codes, read_answer
 from estimators.calling import Outcome, call_many
 from estimators.columns import take_rows
-from estimators.specialists import Specialist
+from estimators.specialists import Specialist, answerer_tags
 from estimators.transcript import Transcript, sample_key
 from theory import FaultWarning, PanelError
 

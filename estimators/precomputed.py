@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from estimators.answers import answerer_tags, as_numbers, label_codes, read_answer
-from estimators.specialists import Specialist
+from estimators.answers import as_numbers, label_codes, read_answer
+from estimators.specialists import Specialist, answerer_tags
 from theory import PanelError
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import accuracy_score, r2_score
-from sklearn.utils import get_tags
+from sklearn.utils import ClassifierTags, InputTags, RegressorTags, Tags, TargetTags, get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
@@ -408,6 +408,29 @@ def as_specialist(name: str, member: Any) -> Specialist:
     if isinstance(member, Specialist):
         return clone(member).set_params(name=name)
     return Specialist(clone(member), name=name)
+
+
+def answerer_tags(*, classifier: bool, multi_output: bool = False) -> Tags:
+    """Give the tags of something that answers and is no scikit-learn estimator.
+
+    Parameters
+    ----------
+    classifier : bool
+        Whether it answers with classes; else with numbers.
+    multi_output : bool
+        Whether it gives several numbers.
+
+    Returns
+    -------
+    sklearn.utils.Tags
+    """
+    return Tags(
+        estimator_type="classifier" if classifier else "regressor",
+        target_tags=TargetTags(required=False, multi_output=multi_output and not classifier),
+        classifier_tags=ClassifierTags() if classifier else None,
+        regressor_tags=None if classifier else RegressorTags(),
+        input_tags=InputTags(allow_nan=True),
+    )
 
 
 def _cloned(value: Any) -> Any:

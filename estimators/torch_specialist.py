@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from estimators.answers import answerer_tags, label_codes
-from estimators.specialists import Specialist
+from estimators.answers import label_codes
+from estimators.specialists import Specialist, answerer_tags
 from estimators.views import select_view
 from theory import PanelError
 
