@@ -132,7 +132,8 @@ def check_probabilities(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     -------
     ndarray of bool, shape (...)
     """
-    return (values >= -1e-9).all(axis=-1) & (np.abs(values.sum(axis=-1) - 1.0) <= _SUM_TOLERANCE)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return (values >= -1e-9).all(axis=-1) & (np.abs(values.sum(axis=-1) - 1.0) <= _SUM_TOLERANCE)
 
 
 def _from_logs(said: Mapping[Any, Any], codes: Mapping[Hashable, int]) -> NDArray[np.float64]:

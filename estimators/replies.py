@@ -94,11 +94,10 @@ class Form:
         return values
 
     def _judged(self, values: NDArray[np.float64], absent: Any) -> Reply:
-        total = values.sum()
-        sound = bool(total - total == 0.0)  # one pass: infinite and NaN cells spoil the sum
-        if sound and not self.probabilities and absent is None:
+        cells = np.isfinite(values)
+        if not self.probabilities and absent is None and cells.all():
             return Reply(OK, values)
-        finite = np.isfinite(values).all(axis=-1)
+        finite = cells.all(axis=-1)
         good = finite
         if self.probabilities:
             good = finite & check_probabilities(np.where(finite[..., None], values, 0.0))

@@ -54,7 +54,8 @@ class Worker:
                 f"specialist {name!r} cannot be sent to a worker process ({what}). Define it in a module or use "
                 "mode='thread'."
             ) from error
-        self.lock = threading.Lock()
+        self.lock = threading.Lock()  # of the pipe: one request at a time
+        self.swap = threading.Lock()  # of the process: nobody kills one that is not started yet
         self.ready = threading.Event()
         self.closed = self.killed = False
         self.failure = ""
@@ -68,9 +69,12 @@ class Worker:
         """Start a process; it is ready once it has imported the specialist."""
         self.ready.clear()
         context = get_context("spawn")
-        self.pipe, far = context.Pipe()
-        self.process = context.Process(target=serve, args=(far, self.payload), daemon=True)
-        self.process.start()
+        with self.swap:
+            if self.closed:
+                return
+            self.pipe, far = context.Pipe()
+            self.process = context.Process(target=serve, args=(far, self.payload), daemon=True)
+            self.process.start()
         far.close()
         in_background(self._await_ready)
 
@@ -134,7 +138,9 @@ class Worker:
         request : object
             Whose call hangs; a call of another request goes on.
         """
-        if self.request is request and self.process is not None:
+        with self.swap:
+            if self.request is not request:
+                return
             self.killed = True
             self.ready.clear()  # whoever asks before the next process is there finds it busy
             self.process.kill()
@@ -146,8 +152,8 @@ class Worker:
 
     def close(self) -> None:
         """End the process for good."""
-        self.closed = True
-        if self.process is not None:
+        with self.swap:
+            self.closed = True
             self.process.kill()
 
 

@@ -86,7 +86,7 @@ def test_every_way_of_failing_has_its_status(broken, status, text, mode):
     if status == "late":
         assert np.isnan(answer.latency[0]) and 0.3 <= answer.elapsed < 0.3 + SLOW_MACHINE
     else:
-        assert answer.elapsed < 0.3 or SLOW_MACHINE
+        assert answer.elapsed < 0.3 + SLOW_MACHINE
 
 
 def test_a_request_that_is_changed_does_not_reach_the_others():
@@ -208,7 +208,7 @@ def test_fusion_uses_the_budget_that_is_left():
     for spend, used, radius in (("cautious", 4, 1.06), ("declared", 2, 0.80)):
         fused = ask_and_fuse(TrimmedMean(n_byzantine=F), team(*broken), X, deadline=5.0, spend=spend)
         assert fused.answer.n_byzantine_used == used and fused.answer.n_charged == 2
-        honest = np.array([X + say for say in (Honest(i)(np.zeros(D)) for i in range(11))])
+        honest = np.array([Honest(i)(X) for i in range(11)])
         error = np.linalg.norm(fused.fused - honest.mean(axis=0))
         scale = np.sqrt(((honest - honest.mean(axis=0)) ** 2).sum(axis=1).mean())
         assert error <= fused.radius * scale
@@ -433,7 +433,7 @@ def test_processes_survive_what_threads_do_not():
     ) as executor:
         first = executor.ask(X)
         assert first.status.tolist() == ["died", "late", "raised", "nonfinite"] + ["ok"] * 7
-        assert np.allclose(first.panel[4], X + Honest(0)(np.zeros(D)))
+        assert np.array_equal(first.panel[4], Honest(0)(X))
         assert "its worker process ended" in first.errors["s0"]
         for worker in executor._calls.workers[:2]:  # those that ended are started again, and fail again
             assert worker.ready.wait(30)
