@@ -43,7 +43,9 @@ _EXPORTS: dict[str, str] = {
     "ask_panel": "execution",
     "fuse_answer": "asked_fusion",
     "learned_fusion_names": "fusions",
+    "load_state": "state",
     "make_fusion": "team",
+    "save_state": "state",
     "PanelTable": "readers.reader",
     "read_panel": "readers.reader",
     "LLMPanel": "datasets.llm_panels",
@@ -78,6 +80,7 @@ if TYPE_CHECKING:
     from estimators.selection import DecorrelatedSelection, GreedySelection
     from estimators.specialists import Specialist
     from estimators.stacking import Arbiter
+    from estimators.state import load_state, save_state
     from estimators.team import make_fusion
     from estimators.truth import TruthInference
     from estimators.views import Views
