@@ -177,8 +177,9 @@ def wait_for_replies(
         if left <= 0:
             break
         told = take(left)
-        if told is not None:
+        while told is not None:  # one tally for all that came at once
             board.post(told[0], told[1], told[2] - rules.start)
+            told = take(0.0) if board.pending else None
     # What lies in the queue came in time; only this thread woke late.
     while board.pending and (told := take(0.0)) is not None:
         board.post(told[0], told[1], told[2] - rules.start)
