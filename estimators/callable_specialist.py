@@ -155,7 +155,9 @@ class CallableSpecialist(Specialist):
         return answers, absent, f"{len(errors)} of {n_samples} calls failed and abstain (first: {told})."
 
     def _inner_tags(self) -> Any:
-        return answerer_tags(classifier=self.classes is not None, multi_output=self.n_outputs > 1)
+        return answerer_tags(
+            classifier=self.classes is not None, multi_output=self.n_outputs > 1, sparse=True
+        )
 
     def __sklearn_clone__(self) -> CallableSpecialist:
         return type(self)(**self.get_params(deep=False))

@@ -410,7 +410,7 @@ def as_specialist(name: str, member: Any) -> Specialist:
     return Specialist(clone(member), name=name)
 
 
-def answerer_tags(*, classifier: bool, multi_output: bool = False) -> Tags:
+def answerer_tags(*, classifier: bool, multi_output: bool = False, sparse: bool = False) -> Tags:
     """Give the tags of something that answers and is no scikit-learn estimator.
 
     Parameters
@@ -419,6 +419,8 @@ def answerer_tags(*, classifier: bool, multi_output: bool = False) -> Tags:
         Whether it answers with classes; else with numbers.
     multi_output : bool
         Whether it gives several numbers.
+    sparse : bool
+        Whether it takes sparse input.
 
     Returns
     -------
@@ -429,7 +431,7 @@ def answerer_tags(*, classifier: bool, multi_output: bool = False) -> Tags:
         target_tags=TargetTags(required=False, multi_output=multi_output and not classifier),
         classifier_tags=ClassifierTags() if classifier else None,
         regressor_tags=None if classifier else RegressorTags(),
-        input_tags=InputTags(allow_nan=True),
+        input_tags=InputTags(allow_nan=True, sparse=sparse),
     )
 
 

@@ -162,9 +162,10 @@ def _read(path: str, file: Any, max_bytes: int) -> tuple[dict[str, Any], Parts]:
 
 
 def _npy(array: NDArray[Any]) -> bytes:
+    flat = np.ascontiguousarray(array).reshape(array.shape)
     file = io.BytesIO()
-    np.lib.format.write_array(file, np.ascontiguousarray(array).reshape(array.shape), allow_pickle=False)
-    return file.getvalue()
+    np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(flat))
+    return b"".join([file.getvalue(), flat.tobytes()])  # write_array copies through small chunks
 
 
 def _array(path: str, name: str, blob: bytes, row: Mapping[str, Any]) -> NDArray[Any]:

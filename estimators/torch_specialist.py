@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from estimators.answers import label_codes
+from estimators.columns import take_rows
 from estimators.specialists import Specialist, answerer_tags
 from estimators.views import select_view
 from theory import PanelError
@@ -155,7 +156,7 @@ class TorchSpecialist(Specialist):
         hook = layers[self.layer].register_forward_hook(lambda _m, _i, out: caught.append(out.detach()))
         try:
             rows = None if present is None else np.flatnonzero(present)
-            _forward(module, part if rows is None else np.asarray(part)[rows], self.device, self.batch_size)
+            _forward(module, part if rows is None else take_rows(part, rows), self.device, self.batch_size)
         finally:
             hook.remove()
         found = torch.cat([one.flatten(1) for one in caught]).double().cpu().numpy()
@@ -216,7 +217,7 @@ class TorchSpecialist(Specialist):
         classes = np.unique(truth) if self.task == "classification" else None
         target = truth if classes is None else np.searchsorted(classes, truth)
         module = copy.deepcopy(self.model)
-        self._train(module, np.asarray(part)[rows], target, weight)
+        self._train(module, take_rows(part, rows), target, weight)
         self.model_ = _Module(self, module, classes)
         return self
 
@@ -251,7 +252,7 @@ class TorchSpecialist(Specialist):
         return each.mean() if share is None else (each * share).sum() / share.sum().clamp_min(1e-12)
 
     def _inner_tags(self) -> Any:
-        return answerer_tags(classifier=self.task == "classification", multi_output=True)
+        return answerer_tags(classifier=self.task == "classification", multi_output=True, sparse=True)
 
     def __sklearn_clone__(self) -> TorchSpecialist:
         return type(self)(**self.get_params(deep=False))

@@ -56,7 +56,7 @@ class Fixed(RegressorMixin, BaseEstimator):
 
 def some(row):
     """Leave out a quarter of all samples, the same ones in any batch."""
-    return None if int(abs(float(row.sum())) * 1000) % 4 == 0 else 0.0
+    return None if int(abs(float(row.sum())) * 1000) % 4 == 1 else 0.0
 
 
 def classifiers():
@@ -112,7 +112,7 @@ PASSED = {
     (1, "plain"): 61,
     (1, "view"): 61,
     (1, "frozen"): 60,
-    (1, "missing"): 58,
+    (1, "missing"): 60,
 }
 
 

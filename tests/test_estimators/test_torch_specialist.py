@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+from scipy import sparse
 from sklearn.base import clone, is_regressor
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
@@ -112,6 +113,11 @@ def test_weights_reach_a_loss_given_by_name():
     own = TorchSpecialist(net(), loss=lambda said, truth: nn.functional.cross_entropy(said, truth))
     assert not own.use_weights
     own.fit(X, Y, sample_weight=weight)
+
+
+def test_sparse_input_is_the_dense_one():
+    table = sparse.csr_matrix(X)
+    assert np.array_equal(trained().fit(table, Y).predict_proba(table), trained().fit(X, Y).predict_proba(X))
 
 
 @pytest.mark.parametrize(
