@@ -183,10 +183,8 @@ class BaseRobustFusion(MetaEstimatorMixin, BaseComposition, metaclass=ABCMeta):
                 stacklevel=5,
             )
 
-    def _hear(self, X: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    def _heard(self, X: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Ask everybody: the aligned and calibrated panel, and who is absent as declared."""
-        check_is_fitted(self)
-        X = self._check_input(X, reset=False)
         said = Parallel(n_jobs=self.predict_n_jobs)(delayed(answer_one)(m, X) for m in self._members)
         panel = np.empty((len(said[0].values), len(said), self._n_outputs))
         absent = np.empty(panel.shape[:2], dtype=bool)
@@ -196,8 +194,9 @@ class BaseRobustFusion(MetaEstimatorMixin, BaseComposition, metaclass=ABCMeta):
         return panel, absent
 
     def _fused(self, X: Any) -> NDArray[np.float64]:
-        panel, absent = self._hear(X)
-        X = self._check_input(X, reset=False) if self._fuser.needs_input else None
+        check_is_fitted(self)
+        X = self._check_input(X, reset=False)
+        panel, absent = self._heard(X)
         faults = self._faulty(panel) & ~absent
         if faults.any():
             panel[faults] = np.nan

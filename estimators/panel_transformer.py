@@ -222,7 +222,7 @@ class PanelTransformer(TransformerMixin, BaseComposition):
             Columns if ``flatten``. NaN where a specialist is absent.
         """
         check_is_fitted(self, "_team")
-        panel, _ = self._team._hear(X)
+        panel = self._team._heard(self._team._check_input(X, reset=False))[0]
         return self._laid_out(self._team._labelled(panel))
 
     @available_if(_is_flat)

@@ -17,32 +17,36 @@ from theory import StateError
 # The classes that a state may hold, and where they live. Names, not import paths, stand in the file, so that
 # moving a class does not break files, and a file can name nothing else.
 CLASSES: dict[str, str] = {
-    "Arbiter": "estimators.stacking",
-    "AutoFusion": "estimators.choice",
-    "CircuitBreaker": "estimators.breaker",
-    "CovarianceWeights": "estimators.weights",
-    "DecorrelatedSelection": "estimators.selection",
-    "Defer": "estimators.deferral",
-    "DynamicSelection": "estimators.dynamic",
-    "Gate": "estimators.gating",
-    "GreedySelection": "estimators.selection",
-    "OneVsRestCalibration": "estimators.calibration",
-    "PanelAnswer": "estimators.panel_answer",
+    **dict.fromkeys(
+        (
+            *(
+                "Arbiter",
+                "AutoFusion",
+                "CircuitBreaker",
+                "CovarianceWeights",
+                "DecorrelatedSelection",
+                "Defer",
+            ),
+            *(
+                "DynamicSelection",
+                "FusionResult",
+                "Gate",
+                "GreedySelection",
+                "OneVsRestCalibration",
+                "PanelAnswer",
+            ),
+            *("PanelFusionClassifier", "PanelFusionRegressor", "PanelTransformer", "PrecomputedSpecialist"),
+            *("RobustFusionClassifier", "RobustFusionRegressor", "SkillWeights", "Specialist"),
+            *("TemperatureScaling", "TopSpecialists", "TrackRecord", "TruthInference"),
+        ),
+        "estimators",
+    ),
+    "PairMoments": "estimators.pair_moments",
     "PanelFuser": "estimators.fusions",
-    "PanelFusionClassifier": "estimators.panel_fusion",
-    "PanelFusionRegressor": "estimators.panel_fusion",
-    "PanelTransformer": "estimators.panel_transformer",
-    "PrecomputedSpecialist": "estimators.precomputed",
-    "Prices": "theory.pricing.result",
+    "Prices": "theory",
     "ResidualScale": "estimators.conformal",
-    "RobustFusionClassifier": "estimators.ensemble",
-    "RobustFusionRegressor": "estimators.ensemble",
-    "SkillWeights": "estimators.weights",
-    "Specialist": "estimators.specialists",
-    "TemperatureScaling": "estimators.calibration",
-    "TopSpecialists": "estimators.weights",
-    "TrackRecord": "estimators.online",
-    "TruthInference": "estimators.truth",
+    "StoredAnswers": "estimators.stored",
+    "StoredPanel": "estimators.learning",
     "_Circuit": "estimators.breaker",
 }
 _OWN = ("theory", "fusion", "estimators")
@@ -145,8 +149,10 @@ class Encoder:
             }
             return {_TAG: "dataarray", "items": self.encode(fields | {"name": value.name}, where)}
         if root == "pandas" and hasattr(value, "index") and hasattr(value, "to_numpy"):
-            columns = value.columns.to_numpy() if value.ndim == 2 else None
-            fields = {"values": value.to_numpy(), "index": value.index.to_numpy(), "columns": columns}
+            whole = value if value.ndim == 2 else value.to_frame()
+            cells = [whole.iloc[:, k].to_numpy() for k in range(whole.shape[1])]
+            names = value.columns.to_numpy() if value.ndim == 2 else None
+            fields = {"cells": cells, "index": value.index.to_numpy(), "columns": names}
             return {_TAG: "frame", "items": self.encode(fields, where)}
         if inspect.isroutine(value) or isinstance(value, type):
             raise StateError(
@@ -276,10 +282,11 @@ class Decoder:
         if kind == "frame":
             import pandas as pd
 
-            columns = fields.pop("columns")
+            columns, cells = fields["columns"], fields["cells"]
             if columns is None:
-                return pd.Series(fields["values"], index=fields["index"])
-            return pd.DataFrame(fields["values"], index=fields["index"], columns=columns)
+                return pd.Series(cells[0], index=fields["index"])
+            frame = pd.DataFrame(dict(enumerate(cells)), index=fields["index"])
+            return frame.set_axis(columns, axis=1)
         raise StateError(f"the state holds a {kind!r}, which this version does not know.")
 
     def _own(self, value: dict[str, Any]) -> Any:

@@ -1,8 +1,8 @@
 """States: every fusion comes back with the same bits, and damaged or foreign files are refused by name."""
 
-import importlib.util
 import json
 import zipfile
+from importlib.util import find_spec
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
+import estimators
 from estimators import (
     CallableSpecialist,
     CircuitBreaker,
@@ -134,6 +135,7 @@ def test_plain_values_keep_kind_and_bits(tmp_path):
         "objects": np.array(["a", None, 3], dtype=object),
         "generator": np.random.default_rng(3),
         "type": np.int8,
+        "frame": pd.DataFrame({"a": [1, 2], "b": ["x", "y"], "c": [0.5, np.nan]}, index=["p", "q"]),
     }
     same = back(value, tmp_path / "v.zip")
     assert repr(same["floats"]) == repr(value["floats"]) and same["ints"] == value["ints"]
@@ -146,6 +148,9 @@ def test_plain_values_keep_kind_and_bits(tmp_path):
         assert one.dtype == two.dtype and np.array_equal(one, two, equal_nan=one.dtype.kind == "f")
     assert same["texts"].tolist() == value["texts"].tolist() and same["texts"].dtype.kind == "U"
     assert same["objects"].tolist() == ["a", None, 3] and same["type"] is np.int8
+    pd.testing.assert_frame_equal(
+        same["frame"], value["frame"], check_index_type=False, check_column_type=False
+    )
     assert same["generator"].random() == np.random.default_rng(3).random()
     for name in ("first.zip", "second.zip"):
         save_state(value["arrays"], tmp_path / name)
@@ -162,9 +167,17 @@ def test_breakers_and_answers(tmp_path):
 
 
 def test_every_class_of_the_table_is_where_it_says():
-    for name, module in CLASSES.items():
-        if importlib.util.find_spec(module) is not None:
-            assert own_class(name).__name__ == name
+    exported = set(estimators.__all__)
+    here = [
+        name
+        for name, home in CLASSES.items()
+        if find_spec(home) and (home != "estimators" or name in exported)
+    ]
+    assert len(here) > 20
+    for name in here:
+        assert own_class(name).__name__ == name
+    fusions = {n for n in exported if hasattr(getattr(estimators, n), "fuse") and n[0].isupper()}
+    assert fusions <= set(CLASSES)  # a fusion that is added must be savable
     with pytest.raises(StateError, match="holds a 'os', which this version does not have"):
         own_class("os")
 
