@@ -30,6 +30,7 @@ from estimators import (
     load_state,
     save_state,
 )
+from estimators.fusions import resolve_fusion
 from estimators.state_values import CLASSES, own_class
 from fusion import Krum, NearestNeighborMixing, TrimmedMean, get_operator, operator_names
 from theory import FaultWarning, StateError
@@ -176,7 +177,7 @@ def test_every_class_of_the_table_is_where_it_says():
     assert len(here) > 20
     for name in here:
         assert own_class(name).__name__ == name
-    fusions = {n for n in exported if hasattr(getattr(estimators, n), "fuse") and n[0].isupper()}
+    fusions = {type(resolve_fusion(name)).__name__ for name in learned_fusion_names()}
     assert fusions <= set(CLASSES)  # a fusion that is added must be savable
     with pytest.raises(StateError, match="holds a 'os', which this version does not have"):
         own_class("os")
