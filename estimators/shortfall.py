@@ -49,7 +49,7 @@ def check_shortfall(
             f"{name!r}: {answer.errors.get(name, 'quarantined')[:80]}"
             for name in answer.who(*CHARGED, QUARANTINED)
         ]
-        text = f"{charged} specialists failed ({_some(told)}) but n_byzantine={f}."
+        text = f"{charged} specialist{'s' * (charged > 1)} failed ({_some(told)}) but n_byzantine={f}."
         way = "Raise it or on_shortfall='degrade'."
         error: BudgetError = BudgetError(f"{text} {way}")
     else:
