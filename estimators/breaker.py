@@ -66,7 +66,7 @@ class CircuitBreaker:
     cooldown: float = 5.0
     longest: float = 320.0
     late_counts: bool = False
-    _circuits: dict[str, _Circuit] = field(default_factory=dict, repr=False)
+    _circuits: dict[str, _Circuit] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.streak < 1 or not 0 < self.rate <= 1 or not 0 < self.decay < 1 or self.cooldown <= 0:

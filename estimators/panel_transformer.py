@@ -11,13 +11,13 @@ from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from estimators import RobustFusionClassifier, RobustFusionRegressor
 from estimators._compat import (
     BaseComposition,
     VisualBlock,
     check_feature_names_in,
     fit_context,
 )
-from estimators.ensemble import RobustFusionClassifier, RobustFusionRegressor
 from estimators.specialists import Specialist
 from theory import PanelError
 

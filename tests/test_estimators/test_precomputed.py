@@ -105,11 +105,11 @@ def test_unknown_ids_are_named():  # E13
     ):
         past.predict(stray)
     team = [("past", past), ("line", Specialist(LogisticRegression(max_iter=500), view=[0, 1, 2, 3]))]
-    clf = RobustFusionClassifier(team).fit(WITH_ID, Y)
+    clf = RobustFusionClassifier(team, fusion="mean").fit(WITH_ID, Y)
     with pytest.raises(PanelError, match="2 of 150"):
         clf.predict(stray)
     team[0] = ("past", clone(past).set_params(on_error="abstain"))
-    clf = RobustFusionClassifier(team).fit(WITH_ID, Y)
+    clf = RobustFusionClassifier(team, fusion="mean").fit(WITH_ID, Y)
     with pytest.warns(FaultWarning, match="'past': 2 of 150 sample ids are not in the table and abstain"):
         proba = clf.predict_proba(stray)
     alone = clf.named_estimators_["line"].predict_proba(stray)
