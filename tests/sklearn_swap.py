@@ -12,6 +12,7 @@ from numbers import Integral
 import numpy as np
 import sklearn.ensemble
 from scipy import sparse
+from sklearn.utils.validation import check_is_fitted
 
 from estimators import Arbiter, PanelTransformer, RobustFusionClassifier, RobustFusionRegressor, Specialist
 from estimators._compat import HasMethods, StrOptions
@@ -38,6 +39,7 @@ class _Heard:
     """What Voting and Stacking call transform: the panel of the specialists fitted on everything."""
 
     def _cube(self, X):
+        check_is_fitted(self)
         panel = PanelTransformer.transform(_as_transformer(self), X)
         return panel.values
 
