@@ -14,13 +14,23 @@ check_siblings("estimators", __file__)
 
 _EXPORTS: dict[str, str] = {
     "Arbiter": "stacking",
+    "CallableSpecialist": "callable_specialist",
+    "CircuitBreaker": "breaker",
     "CovarianceWeights": "weights",
+    "Deadline": "panel_clock",
     "DecorrelatedSelection": "selection",
     "DynamicSelection": "dynamic",
+    "FusedAnswer": "asked_fusion",
     "Gate": "gating",
     "GreedySelection": "selection",
     "OneVsRestCalibration": "calibration",
+    "PanelAnswer": "panel_answer",
     "PanelAudit": "audit",
+    "PanelExecutor": "execution",
+    "PanelFusionClassifier": "panel_fusion",
+    "PanelFusionRegressor": "panel_fusion",
+    "PanelTransformer": "panel_transformer",
+    "PrecomputedSpecialist": "precomputed",
     "RobustFusionClassifier": "ensemble",
     "RobustFusionRegressor": "ensemble",
     "SkillWeights": "weights",
@@ -29,8 +39,13 @@ _EXPORTS: dict[str, str] = {
     "TopSpecialists": "weights",
     "TruthInference": "truth",
     "Views": "views",
+    "ask_and_fuse": "asked_fusion",
+    "ask_panel": "execution",
+    "fuse_answer": "asked_fusion",
     "learned_fusion_names": "fusions",
+    "load_state": "state",
     "make_fusion": "team",
+    "save_state": "state",
     "PanelTable": "readers.reader",
     "read_panel": "readers.reader",
     "LLMPanel": "datasets.llm_panels",
@@ -44,18 +59,28 @@ __all__ = sorted(_EXPORTS)
 __getattr__, __dir__ = attach(__name__, _EXPORTS)
 
 if TYPE_CHECKING:
+    from estimators.asked_fusion import FusedAnswer, ask_and_fuse, fuse_answer
     from estimators.audit import PanelAudit
+    from estimators.breaker import CircuitBreaker
     from estimators.calibration import OneVsRestCalibration, TemperatureScaling
+    from estimators.callable_specialist import CallableSpecialist
     from estimators.datasets.llm_panels import LLMPanel, llm_panel_names, load_llm_panel
     from estimators.datasets.mfeat import SixViewDigits, load_mfeat
     from estimators.dynamic import DynamicSelection
     from estimators.ensemble import RobustFusionClassifier, RobustFusionRegressor
+    from estimators.execution import PanelExecutor, ask_panel
     from estimators.fusions import learned_fusion_names
     from estimators.gating import Gate
+    from estimators.panel_answer import PanelAnswer
+    from estimators.panel_clock import Deadline
+    from estimators.panel_fusion import PanelFusionClassifier, PanelFusionRegressor
+    from estimators.panel_transformer import PanelTransformer
+    from estimators.precomputed import PrecomputedSpecialist
     from estimators.readers.reader import PanelTable, read_panel
     from estimators.selection import DecorrelatedSelection, GreedySelection
     from estimators.specialists import Specialist
     from estimators.stacking import Arbiter
+    from estimators.state import load_state, save_state
     from estimators.team import make_fusion
     from estimators.truth import TruthInference
     from estimators.views import Views

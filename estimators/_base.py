@@ -183,15 +183,20 @@ class BaseRobustFusion(MetaEstimatorMixin, BaseComposition, metaclass=ABCMeta):
                 stacklevel=5,
             )
 
-    def _fused(self, X: Any) -> NDArray[np.float64]:
-        check_is_fitted(self)
-        X = self._check_input(X, reset=False)
+    def _heard(self, X: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Ask everybody: the aligned and calibrated panel, and who is absent as declared."""
         said = Parallel(n_jobs=self.predict_n_jobs)(delayed(answer_one)(m, X) for m in self._members)
         panel = np.empty((len(said[0].values), len(said), self._n_outputs))
         absent = np.empty(panel.shape[:2], dtype=bool)
         for i, (answers, calibrator) in enumerate(zip(said, self.calibrators_.values(), strict=True)):
             panel[:, i, :] = self._aligned(i, self._calibrated(answers, calibrator))
             absent[:, i] = answers.absent
+        return panel, absent
+
+    def _fused(self, X: Any) -> NDArray[np.float64]:
+        check_is_fitted(self)
+        X = self._check_input(X, reset=False)
+        panel, absent = self._heard(X)
         faults = self._faulty(panel) & ~absent
         if faults.any():
             panel[faults] = np.nan

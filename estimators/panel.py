@@ -12,9 +12,10 @@ from sklearn.base import clone
 from sklearn.model_selection import KFold, StratifiedKFold, check_cv
 from sklearn.utils.parallel import Parallel, delayed
 
+from estimators.asking import ask
 from estimators.calibration import make_calibrator
-from estimators.specialists import Specialist, ask
-from estimators.views import Views, select_view
+from estimators.specialists import Specialist
+from estimators.views import Views
 from theory import FaultWarning, PanelError
 
 
@@ -90,12 +91,7 @@ def answer_one(member: Specialist | str, X: Any) -> Answers:
     if isinstance(member, str):
         return Answers(np.full((n_samples, 1), np.nan), None, np.ones(n_samples, dtype=bool), member)
     classes = getattr(member, "classes_", None)
-    values, failure = ask(member, X, 1 if classes is None else len(classes))
-    if member.on_error == "abstain":
-        absent = ~np.isfinite(values).all(axis=1)
-    else:
-        _, present = select_view(X, member.view)
-        absent = np.zeros(n_samples, dtype=bool) if present is None else ~present
+    values, absent, failure = ask(member, X, 1 if classes is None else len(classes))
     return Answers(values, classes, absent, failure)
 
 

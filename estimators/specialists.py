@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from numbers import Real
 from typing import Any
 
@@ -11,20 +10,20 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import accuracy_score, r2_score
-from sklearn.utils import get_tags
+from sklearn.utils import ClassifierTags, InputTags, RegressorTags, Tags, TargetTags, get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from estimators.columns import take_rows
 from estimators.views import select_view
-from theory import FaultWarning, PanelError
+from theory import PanelError
 
 _METHODS = ("auto", "predict_proba", "decision_function", "predict")
 
 
 def _model_has(method: str) -> Any:
     def check(self: Specialist) -> bool:
-        getattr(getattr(self, "model_", self.model), method)
+        getattr(self.model_ if hasattr(self, "model_") else self.model, method)
         return True
 
     return check
@@ -49,6 +48,8 @@ class Specialist(MetaEstimatorMixin, BaseEstimator):
         Fitted on out-of-fold answers only, by the ensemble.
     cost : float
         Cost of one answer, in any unit.
+    owner : str, optional
+        Who stands behind the model: specialists of one owner may fail or lie together.
     on_error : {"raise", "abstain"}
         Whether an exception stops the ensemble or makes the specialist abstain, with a
         :class:`theory.FaultWarning`. With ``"abstain"`` an answer that is not finite is an abstention
@@ -84,6 +85,7 @@ class Specialist(MetaEstimatorMixin, BaseEstimator):
         method: str = "auto",
         calibration: Any = None,
         cost: float = 1.0,
+        owner: str | None = None,
         on_error: str = "raise",
         freeze: bool = False,
         use_weights: bool = True,
@@ -94,6 +96,7 @@ class Specialist(MetaEstimatorMixin, BaseEstimator):
         self.method = method
         self.calibration = calibration
         self.cost = cost
+        self.owner = owner
         self.on_error = on_error
         self.freeze = freeze
         self.use_weights = use_weights
@@ -166,18 +169,48 @@ class Specialist(MetaEstimatorMixin, BaseEstimator):
             Probabilities (or decision values, see ``answer_method_``) in the order of ``classes_``,
             or the numbers of a regressor. A sample without the view has a NaN row: an abstention.
         """
+        return self.tell(X)[0]
+
+    def tell(self, X: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_], str]:
+        """Answer, and say where the specialist abstains as declared.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or Views of shape (sample, feature)
+            Input of all specialists.
+
+        Returns
+        -------
+        answers : ndarray of float64, shape (sample, output)
+            As :meth:`answer` gives them.
+        absent : ndarray of bool, shape (sample,)
+            Samples without the view, or left out by the specialist itself.
+        note : str
+            What went wrong with single samples, or empty.
+        """
         check_is_fitted(self, "model_")
         part, present = select_view(X, self.view)
         if present is None:
-            return self._raw(part)
+            return self._heard(part)
         rows = np.flatnonzero(present)
+        absent = ~present
         if not len(rows):
             width = len(self.classes_) if is_classifier(self) else 1
-            return np.full((len(present), width), np.nan)
-        said = self._raw(take_rows(part, rows))
+            return np.full((len(present), width), np.nan), absent, ""
+        said, silent, note = self._heard(take_rows(part, rows))
         answers = np.full((len(present), said.shape[1]), np.nan)
         answers[rows] = said
-        return answers
+        absent[rows] = silent
+        return answers, absent, note
+
+    def _heard(self, part: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_], str]:
+        said = self._raw(part)
+        return said, np.zeros(len(said), dtype=bool), ""
+
+    @property
+    def kind(self) -> str:
+        """What answers, in a word: the class of the model."""
+        return type(self.model).__name__
 
     @property
     def answer_method_(self) -> str:
@@ -304,6 +337,9 @@ class Specialist(MetaEstimatorMixin, BaseEstimator):
     def _check_params(self) -> None:
         if self.method not in _METHODS:
             raise PanelError(f"method must be one of {_METHODS}; got {self.method!r}.")
+        self._check_common()
+
+    def _check_common(self) -> None:
         if self.on_error not in ("raise", "abstain"):
             raise PanelError(f"on_error must be 'raise' or 'abstain'; got {self.on_error!r}.")
         number = isinstance(self.cost, Real) and not isinstance(self.cost, bool | np.bool_)
@@ -327,7 +363,10 @@ class Specialist(MetaEstimatorMixin, BaseEstimator):
         return self.model
 
     def _label(self) -> str:
-        return repr(self.name or type(self.model).__name__)
+        return repr(self.name or self.kind)
+
+    def _inner_tags(self) -> Any:
+        return get_tags(self.model)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "model_")
@@ -341,7 +380,7 @@ class Specialist(MetaEstimatorMixin, BaseEstimator):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        inner = get_tags(self.model)
+        inner = self._inner_tags()
         tags.estimator_type = inner.estimator_type
         tags.classifier_tags = inner.classifier_tags
         tags.regressor_tags = inner.regressor_tags
@@ -371,58 +410,29 @@ def as_specialist(name: str, member: Any) -> Specialist:
     return Specialist(clone(member), name=name)
 
 
-def ask(specialist: Specialist, X: Any, n_outputs: int) -> tuple[NDArray[np.float64], str]:
-    """Ask one fitted specialist; turn a failure into an abstention where it is declared so.
+def answerer_tags(*, classifier: bool, multi_output: bool = False, sparse: bool = False) -> Tags:
+    """Give the tags of something that answers and is no scikit-learn estimator.
 
     Parameters
     ----------
-    specialist : Specialist
-        Fitted.
-    X : array, DataFrame or Views
-        Input of all specialists.
-    n_outputs : int
-        Width of the answer of a specialist that failed.
+    classifier : bool
+        Whether it answers with classes; else with numbers.
+    multi_output : bool
+        Whether it gives several numbers.
+    sparse : bool
+        Whether it takes sparse input.
 
     Returns
     -------
-    answers : ndarray of shape (sample, output)
-    failure : str
-        Empty, or the text of the exception behind a whole column of abstentions.
-
-    Raises
-    ------
-    Exception
-        The specialist's own, with a note that names it, where ``on_error="raise"``.
+    sklearn.utils.Tags
     """
-    try:
-        answers = specialist.answer(X)
-    except Exception as error:
-        if specialist.on_error == "abstain":
-            warnings.warn(
-                f"specialist {specialist.name!r} failed and abstains: {type(error).__name__}: {error}",
-                FaultWarning,
-                stacklevel=2,
-            )
-            n_samples = X.shape[0] if hasattr(X, "shape") else len(X)
-            return np.full((n_samples, n_outputs), np.nan), f"{type(error).__name__}: {error}"[:500]
-        error.add_note(
-            f"raised by specialist {specialist.name!r} in {specialist.answer_method_}. "
-            "Set on_error='abstain' to go on without it."
-        )
-        raise
-    if specialist.on_error == "abstain":
-        broken = ~np.isfinite(answers).all(axis=1)
-        _, present = select_view(X, specialist.view)
-        n_broken = int((broken if present is None else broken & present).sum())
-        if n_broken:
-            warnings.warn(
-                f"specialist {specialist.name!r}: {n_broken} of {len(answers)} answers are not finite; they count as "
-                "abstentions.",
-                FaultWarning,
-                stacklevel=2,
-            )
-        answers = np.where(broken[:, None], np.nan, answers)
-    return answers, ""
+    return Tags(
+        estimator_type="classifier" if classifier else "regressor",
+        target_tags=TargetTags(required=False, multi_output=multi_output and not classifier),
+        classifier_tags=ClassifierTags() if classifier else None,
+        regressor_tags=None if classifier else RegressorTags(),
+        input_tags=InputTags(allow_nan=True, sparse=sparse),
+    )
 
 
 def _cloned(value: Any) -> Any:

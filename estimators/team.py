@@ -46,8 +46,8 @@ def make_fusion(*specialists: Any, **params: Any) -> RobustFusionClassifier | Ro
         own = getattr(member, "name", None) if isinstance(member, Specialist) else None
         if own in names:
             raise PanelError(f"two specialists are named {own!r}. Give each its own name.")
-        model = member.model if isinstance(member, Specialist) else member
-        base = own or type(model).__name__.lower()
+        kind = member.kind if isinstance(member, Specialist) else type(member).__name__
+        base = own or kind.lower()
         number = sum(name == base or name.startswith(f"{base}-") for name in names)
         names.append(base if number == 0 else f"{base}-{number + 1}")
     kind = get_tags(specialists[0]).estimator_type

@@ -16,7 +16,8 @@ from fusion._operator import Operator
 from fusion._registry import get_operator
 from fusion._resilience import NOTHING, Resilience
 from theory._exceptions import PanelError
-from theory.bounds.robustness import certified_radius, resilience_lower_bound, subset_resilience
+from theory.bounds.partial import subset_resilience
+from theory.bounds.robustness import certified_radius, resilience_lower_bound
 
 
 @dataclass(frozen=True, eq=False)

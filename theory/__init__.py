@@ -10,6 +10,8 @@ _EXPORTS = {
     "PanelError": "_exceptions",
     "BudgetError": "_exceptions",
     "NotVerifiedError": "_exceptions",
+    "QuorumError": "_exceptions",
+    "StateError": "_exceptions",
     "FaultWarning": "_exceptions",
     "Wrap": "panel",
     "as_panel": "panel",
@@ -87,9 +89,11 @@ _EXPORTS = {
     "error_agreement": "agreement",
     "BudgetSuggestion": "bounds.robustness",
     "certified_radius": "bounds.robustness",
-    "partial_panel_bound": "bounds.robustness",
+    "SettledBudget": "bounds.partial",
+    "partial_panel_bound": "bounds.partial",
+    "settle_budget": "bounds.partial",
     "resilience_lower_bound": "bounds.robustness",
-    "subset_resilience": "bounds.robustness",
+    "subset_resilience": "bounds.partial",
     "suggest_n_byzantine": "bounds.robustness",
 }
 __all__ = sorted(_EXPORTS)
@@ -97,7 +101,14 @@ __all__ = sorted(_EXPORTS)
 __getattr__, __dir__ = attach(__name__, _EXPORTS)
 
 if TYPE_CHECKING:
-    from theory._exceptions import BudgetError, FaultWarning, NotVerifiedError, PanelError
+    from theory._exceptions import (
+        BudgetError,
+        FaultWarning,
+        NotVerifiedError,
+        PanelError,
+        QuorumError,
+        StateError,
+    )
     from theory.agreement import Agreement, error_agreement
     from theory.alignment import stack_specialists
     from theory.bias_variance import BiasVarianceCovariance, bias_variance_covariance
@@ -105,13 +116,12 @@ if TYPE_CHECKING:
     from theory.bounds.certificates import certificate
     from theory.bounds.chernoff import chernoff
     from theory.bounds.consistency import Consistency, consistency_bound
+    from theory.bounds.partial import SettledBudget, partial_panel_bound, settle_budget, subset_resilience
     from theory.bounds.result import Bound
     from theory.bounds.robustness import (
         BudgetSuggestion,
         certified_radius,
-        partial_panel_bound,
         resilience_lower_bound,
-        subset_resilience,
         suggest_n_byzantine,
     )
     from theory.bounds.voting import vote_bounds, vote_error

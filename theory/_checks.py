@@ -30,6 +30,13 @@ def check_choice(name: str, value: object, allowed: tuple[Any, ...]) -> None:
         raise PanelError(f"{name} must be one of {options}; got {value!r}.")
 
 
+def read_count(name: str, value: Any, *, least: int = 0) -> int:
+    """Read a whole number that is at least so large."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer) or value < least:
+        raise PanelError(f"{name} must be a whole number >= {least}; got {value!r}.")
+    return int(value)
+
+
 def check_level(ci: float) -> float:
     """Return the normal quantile of a two-sided interval at level `ci`."""
     if not isinstance(ci, int | float | np.number) or not 0.0 < ci < 1.0:

@@ -18,7 +18,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
 from estimators import RobustFusionClassifier, RobustFusionRegressor, Specialist, Views
-from estimators.specialists import as_specialist, ask
+from estimators.asking import ask
+from estimators.specialists import as_specialist
 from theory import FaultWarning, PanelError
 
 X, Y = load_iris(return_X_y=True)
@@ -313,7 +314,7 @@ def test_a_failure_can_be_an_abstention():
         X, Y
     )
     with pytest.warns(FaultWarning, match="specialist 'llm' failed and abstains: OSError: gone"):
-        said, failure = ask(specialist, X, 3)
+        said, _, failure = ask(specialist, X, 3)
     assert np.isnan(said).all() and said.shape == (150, 3)
     assert failure == "OSError: gone"
 
@@ -327,7 +328,7 @@ def test_answers_that_are_not_finite():
     with pytest.warns(
         FaultWarning, match="specialist 'llm': 2 of 150 answers are not finite; they count as abst"
     ):
-        said, failure = ask(gone, X, 3)
+        said, _, failure = ask(gone, X, 3)
     assert (
         failure == "" and np.isnan(said[[3, 5]]).all() and np.isfinite(np.delete(said, [3, 5], axis=0)).all()
     )
@@ -341,7 +342,8 @@ def test_absent_rows_are_no_failure():
     specialist = as_specialist("ear", Specialist(LogisticRegression(), view="ear", on_error="abstain")).fit(
         views, y
     )
-    said, _ = ask(specialist, views, 3)
+    said, absent, _ = ask(specialist, views, 3)
+    assert np.array_equal(absent, np.isnan(said).all(axis=1))
     assert np.isnan(said).all(axis=1).sum() == 15
 
 

@@ -1,16 +1,17 @@
-"""What a resilience coefficient promises: radii for a panel, partial panels, and which budget to assume."""
+"""What a resilience coefficient promises: radii for a panel, and which budget to assume."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from math import comb, inf, isnan, sqrt
+from math import comb, inf, isnan
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from theory._checks import read_count
 from theory._exceptions import BudgetError, PanelError
 from theory._results import add_warnings
 from theory.panel import as_panel
@@ -56,105 +57,8 @@ def resilience_lower_bound(n: int, n_byzantine: int) -> float:
     >>> resilience_lower_bound(10, 3)
     0.75
     """
-    size, f = _count("n", n, least=1), _count("n_byzantine", n_byzantine)
+    size, f = read_count("n", n, least=1), read_count("n_byzantine", n_byzantine)
     return f / (size - 2 * f) if size > 2 * f else inf
-
-
-def partial_panel_bound(kappa: float, n: int, n_byzantine: int, *, admitted: int, charged: int = 0) -> float:
-    """Bound the error of a rule that heard only a part of the panel.
-
-    Parameters
-    ----------
-    kappa : float
-        Resilience coefficient of the rule on the `admitted` answers, at most n_byzantine - charged of which
-        are wrong.
-    n : int
-        How many specialists were asked.
-    n_byzantine : int
-        How many of them may be wrong in any way (papers write f).
-    admitted : int
-        How many answers were fused.
-    charged : int, default 0
-        How many were found faulty and left out.
-
-    Returns
-    -------
-    float
-        Distance from the fused answer to the mean of all n - f honest specialists, in root mean squared
-        distances of these from their mean; infinite where no honest specialist need be among the admitted.
-
-    Raises
-    ------
-    PanelError
-        If a number is negative or not whole, or the numbers do not fit together.
-
-    Notes
-    -----
-    With H = n - f and A = admitted - (f - charged): sqrt(kappa H / A) + sqrt((H - A) / A). Holds whichever
-    honest specialists are absent; that they are absent for a reason harms accuracy, not the bound.
-
-    References
-    ----------
-    Cauchy's inequality for the mean of a part: the mean of A of H points is within
-    sqrt((H - A) / A) root mean squared distances of the mean of all.
-
-    Examples
-    --------
-    >>> round(partial_panel_bound(4 / 5, 15, 4, admitted=11, charged=2), 3)
-    1.46
-    """
-    size, f = _count("n", n, least=1), _count("n_byzantine", n_byzantine)
-    heard, left = _count("admitted", admitted), _count("charged", charged)
-    if isnan(kappa) or kappa < 0.0:
-        raise PanelError(f"kappa must be a number >= 0; got {kappa!r}. See fusion.resilience.")
-    if heard + left > size or f >= size:
-        raise PanelError(
-            f"of n={size} specialists, n_byzantine={f} may be wrong, {heard} were admitted and {left} charged; "
-            "admitted and charged must not exceed n, and somebody must be honest."
-        )
-    honest, among = size - f, min(heard - max(f - left, 0), size - f)
-    return inf if among <= 0 else sqrt(subset_resilience(kappa, honest, among))
-
-
-def subset_resilience(kappa: float, honest: int, among: int) -> float:
-    """Give the coefficient for `honest` specialists of a promise about any `among` of them.
-
-    Parameters
-    ----------
-    kappa : float
-        |F - m_A|^2 <= kappa V_A for every set A of `among` honest specialists.
-    honest : int
-        How many honest ones there are.
-    among : int
-        How many the promise is about.
-
-    Returns
-    -------
-    float
-        (sqrt(kappa H / A) + sqrt((H - A) / A))^2.
-
-    Raises
-    ------
-    PanelError
-        If not 1 <= among <= honest.
-
-    Notes
-    -----
-    From V_A <= (H / A) V_H and |m_A - m_H|^2 <= ((H - A) / A) V_H. This is what a rule costs that assumes
-    more liars than there are. NaN gives NaN.
-
-    References
-    ----------
-    Cauchy's inequality.
-
-    Examples
-    --------
-    >>> round(subset_resilience(0.5, 8, 8), 12)
-    0.5
-    """
-    if not 1 <= among <= honest:
-        raise PanelError(f"among must lie in 1..{honest}, the number of honest specialists; got {among}.")
-    return (sqrt(kappa * honest / among) + sqrt((honest - among) / among)) ** 2
 
 
 def certified_radius(
@@ -205,7 +109,7 @@ def certified_radius(
     array(45.)
     """
     values, _ = as_panel(panel)
-    n, f = values.shape[-2], _count("n_byzantine", n_byzantine)
+    n, f = values.shape[-2], read_count("n_byzantine", n_byzantine)
     if isnan(kappa) or kappa < 0.0:
         raise PanelError(f"kappa must be a number >= 0; got {kappa!r}. See fusion.resilience.")
     if n <= 2 * f:
@@ -354,7 +258,7 @@ def suggest_n_byzantine(
     >>> suggest_n_byzantine(15, probability=0.05, owners="aaaabbbbccccddd", risk=0.1).n_byzantine
     4
     """
-    size = _count("n", n, least=1)
+    size = read_count("n", n, least=1)
     if not 0.0 < risk < 1.0:
         raise PanelError(f"risk must lie in (0, 1); got {risk!r}. Use 0.01.")
     groups = [1] * size
@@ -387,12 +291,6 @@ def suggest_n_byzantine(
         "specialists were taken to fail independently; name owners= where they share data, models or hands.",
     )  # fmt: skip
     return BudgetSuggestion(int(enough[0]), size, exceeds, cost, float(risk), notes)
-
-
-def _count(name: str, value: Any, *, least: int = 0) -> int:
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer) or value < least:
-        raise PanelError(f"{name} must be a whole number >= {least}; got {value!r}.")
-    return int(value)
 
 
 def _places(honest: ArrayLike, n: int, needed: int) -> NDArray[np.intp]:

@@ -1,0 +1,216 @@
+"""The calls of a panel: started on threads, processes or an event loop, counted, and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import threading
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import numpy as np
+
+from estimators.background import in_background, is_async, private_loop, probe_loop, takes_time_left
+from estimators.panel_clock import Board, Rules
+from estimators.replies import Form, Reply, as_call, raised, reply_of
+from estimators.workers import Worker
+from theory import PanelError
+
+Inbox = SimpleQueue[tuple[int, Reply, float]]
+
+# Copying costs less than finding out who changed a shared request; above this it is frozen instead.
+_COPIED = 1 << 20
+
+
+class Calls:
+    """The specialists of an executor, how each is called, and how many of its calls still run.
+
+    Parameters
+    ----------
+    specialists : mapping of str to callable or fitted estimator
+        Whom to call.
+    mode : {"auto", "thread", "process", "async", "sync"}
+        How functions run.
+    form : Form
+        What an answer must look like.
+    isolate : bool or None
+        Whether each gets a copy of the request.
+    max_bytes : int
+        Longest answer of a worker process.
+
+    Raises
+    ------
+    PanelError
+        If a callable does not fit the mode.
+    TypeError
+        If something cannot be called, or cannot be sent to a process.
+    """
+
+    def __init__(
+        self, specialists: Mapping[str, Any], *, mode: str, form: Form, isolate: bool | None, max_bytes: int
+    ):
+        self.form, self.isolate = form, isolate
+        self.names = tuple(specialists)
+        self.calls = [as_call(member) for member in specialists.values()]
+        self.kinds = [_kind(name, call, mode) for name, call in zip(self.names, self.calls, strict=True)]
+        self.wants_time = [takes_time_left(call) for call in self.calls]
+        self.running = [0] * len(self.calls)
+        self.lock = threading.Lock()
+        self.workers: list[Worker | None] = [None] * len(self.calls)
+        for i, kind in enumerate(self.kinds):
+            if kind == "process":
+                self.workers[i] = Worker(
+                    self.names[i], self.calls[i], form, wants_time=self.wants_time[i], max_bytes=max_bytes
+                )
+        for worker in self.workers:  # started all at once, then awaited
+            if worker is not None:
+                worker.ready.wait()
+
+    def close(self) -> None:
+        """End the worker processes."""
+        for worker in self.workers:
+            if worker is not None:
+                worker.close()
+
+    def send(
+        self, x: Any, places: list[int], inbox: Any, hard: float, loop: Any
+    ) -> Callable[[list[int]], None]:
+        """Start the calls.
+
+        Parameters
+        ----------
+        x : object
+            The request.
+        places : list of int
+            Whom to call.
+        inbox : Inbox
+            Gets (place, reply, moment).
+        hard : float
+            Moment by which they should have answered.
+        loop : asyncio.AbstractEventLoop or None
+            For the coroutines.
+
+        Returns
+        -------
+        callable
+            Gets the places of those still running, and stops them as far as can be.
+        """
+        later = [i for i in places if self.kinds[i] == "async"]
+        tasks: dict[int, asyncio.Task[None]] = {}
+        own_loop = (loop or private_loop()) if later else None
+        waiting = set(later)
+
+        def release(i: int) -> None:
+            with self.lock:
+                if i in waiting:
+                    waiting.discard(i)
+                    self.running[i] -= 1
+
+        with self.lock:
+            for i in places:
+                self.running[i] += 1
+        if own_loop is not None:
+            items = {i: self._own_copy(x) for i in later}
+
+            def start() -> None:
+                for i in later:
+                    tasks[i] = own_loop.create_task(self._await(i, items[i], inbox, hard, release))
+
+            own_loop.call_soon_threadsafe(start)
+        for i in places:
+            if self.kinds[i] in ("thread", "process"):
+                item = x if self.kinds[i] == "process" else self._own_copy(x)
+                in_background(partial(self._work, i, item, inbox, hard))
+
+        def cancel(pending: list[int]) -> None:
+            for i in pending:
+                worker = self.workers[i]
+                if worker is not None:
+                    worker.kill(inbox)
+                release(i)  # a coroutine that was told to stop costs no thread
+            if own_loop is not None:
+                gone = set(pending)
+                probe_loop()
+                own_loop.call_soon_threadsafe(
+                    lambda: [task.cancel() for i, task in tasks.items() if i in gone]
+                )
+
+        return cancel
+
+    def _work(self, i: int, item: Any, inbox: Any, hard: float) -> None:
+        worker, end = self.workers[i], hard if self.wants_time[i] else None
+        try:
+            own = self.calls[i]
+            reply = worker.ask(item, hard, inbox) if worker else reply_of(own, item, self.form, end)
+        except BaseException as error:
+            reply = raised(error)
+        with self.lock:
+            self.running[i] -= 1
+        inbox.put((i, reply, time.monotonic()))
+
+    async def _await(
+        self, i: int, item: Any, inbox: Any, hard: float, release: Callable[[int], None]
+    ) -> None:
+        try:
+            more = {"time_left": hard - time.monotonic()} if self.wants_time[i] else {}
+            reply = self.form.read(await self.calls[i](item, **more))
+        except BaseException as error:
+            reply = raised(error)
+        finally:
+            release(i)
+        inbox.put((i, reply, time.monotonic()))
+
+    def call_in_turn(self, x: Any, board: Board, rules: Rules) -> None:
+        """Call one after the other in this thread, as long as there is time.
+
+        Parameters
+        ----------
+        x : object
+            The request.
+        board : Board
+            Filled.
+        rules : Rules
+            With the deadlines.
+        """
+        for i in sorted(board.pending):
+            now = time.monotonic()
+            if now >= rules.hard_deadline or (now >= rules.deadline and board.tally()[0] >= rules.quorum):
+                with self.lock:
+                    self.running[i] -= 1
+                continue
+            inbox: SimpleQueue[tuple[int, Reply, float]] = SimpleQueue()
+            self._work(i, self._own_copy(x), inbox, rules.hard_deadline)
+            _, reply, moment = inbox.get()
+            board.post(i, reply, moment - rules.start)
+
+    def _own_copy(self, x: Any) -> Any:
+        if type(x) is np.ndarray and x.dtype != object:
+            if self.isolate is False:
+                return x
+            if x.nbytes <= _COPIED or self.isolate:
+                return x.copy()
+            # A view can be made writable again, and torch writes through one; bytes cannot be written to.
+            return np.frombuffer(x.tobytes(), dtype=x.dtype).reshape(x.shape)
+        return copy.deepcopy(x) if self.isolate else x
+
+
+def take(inbox: Inbox, seconds: float) -> tuple[int, Reply, float] | None:
+    """Take a reply, waiting at most so long; None if there is none."""
+    try:
+        return inbox.get(timeout=seconds) if seconds > 0 else inbox.get_nowait()
+    except Empty:
+        return None
+
+
+def _kind(name: str, call: Any, mode: str) -> str:
+    later = is_async(call)
+    if mode == "async" and not later:
+        raise PanelError(f"mode='async' needs coroutine functions; {name!r} is not one. Use mode='auto'.")
+    if later and mode not in ("async", "auto"):
+        raise PanelError(f"mode={mode!r} needs functions; {name!r} is a coroutine function. Use mode='auto'.")
+    if later:
+        return "async"
+    return "thread" if mode == "auto" else mode
