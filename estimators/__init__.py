@@ -14,21 +14,27 @@ check_siblings("estimators", __file__)
 
 _EXPORTS: dict[str, str] = {
     "Arbiter": "stacking",
+    "AutoFusion": "choice",
     "CovarianceWeights": "weights",
     "DecorrelatedSelection": "selection",
+    "Defer": "deferral",
     "DynamicSelection": "dynamic",
+    "FusionResult": "result",
     "Gate": "gating",
     "GreedySelection": "selection",
     "OneVsRestCalibration": "calibration",
     "PanelAudit": "audit",
     "RobustFusionClassifier": "ensemble",
-    "RobustFusionRegressor": "ensemble",
+    "RobustFusionRegressor": "ensemble_regressor",
     "SkillWeights": "weights",
     "Specialist": "specialists",
     "TemperatureScaling": "calibration",
     "TopSpecialists": "weights",
+    "TrackRecord": "online",
     "TruthInference": "truth",
     "Views": "views",
+    "RiskCoverage": "deferral",
+    "risk_coverage": "deferral",
     "learned_fusion_names": "fusions",
     "make_fusion": "team",
     "PanelTable": "readers.reader",
@@ -46,13 +52,18 @@ __getattr__, __dir__ = attach(__name__, _EXPORTS)
 if TYPE_CHECKING:
     from estimators.audit import PanelAudit
     from estimators.calibration import OneVsRestCalibration, TemperatureScaling
+    from estimators.choice import AutoFusion
     from estimators.datasets.llm_panels import LLMPanel, llm_panel_names, load_llm_panel
     from estimators.datasets.mfeat import SixViewDigits, load_mfeat
+    from estimators.deferral import Defer, RiskCoverage, risk_coverage
     from estimators.dynamic import DynamicSelection
-    from estimators.ensemble import RobustFusionClassifier, RobustFusionRegressor
+    from estimators.ensemble import RobustFusionClassifier
+    from estimators.ensemble_regressor import RobustFusionRegressor
     from estimators.fusions import learned_fusion_names
     from estimators.gating import Gate
+    from estimators.online import TrackRecord
     from estimators.readers.reader import PanelTable, read_panel
+    from estimators.result import FusionResult
     from estimators.selection import DecorrelatedSelection, GreedySelection
     from estimators.specialists import Specialist
     from estimators.stacking import Arbiter
