@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import MetaEstimatorMixin, is_classifier, is_regressor
 from sklearn.utils import Bunch, get_tags
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_consistent_length
 
@@ -32,6 +33,13 @@ from estimators.panel import Answers, calibrate, fit_one, make_splits, out_of_fo
 from estimators.specialists import Specialist, as_specialist
 from estimators.stored import fit_stored, read_stored
 from theory import FaultWarning, PanelError
+
+
+def _all_learn_in_parts(self: BaseRobustFusion) -> bool:
+    for _, member in self._listed():
+        if not getattr(member, "freeze", False):
+            getattr(getattr(member, "model", member), "partial_fit")  # noqa: B009 - its error is the answer
+    return True
 
 
 class BaseRobustFusion(PanelAnswering, PanelLearning, MetaEstimatorMixin, BaseComposition, metaclass=ABCMeta):
@@ -86,6 +94,43 @@ class BaseRobustFusion(PanelAnswering, PanelLearning, MetaEstimatorMixin, BaseCo
         self : object
         """
         self._set_params("estimators", **params)
+        return self
+
+    @available_if(_all_learn_in_parts)
+    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Any:
+        """Answer a batch, then train on it: its answers are out of fold, its truth goes to :meth:`update`.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or Views of shape (sample, feature)
+            A batch.
+        y : array-like
+            Its truth.
+        classes : array-like, optional
+            All classes there will be; needed by the first call of a classifier.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        PanelError
+            If the first call of a classifier is given no classes.
+
+        Notes
+        -----
+        There is only where every specialist that is not frozen has ``partial_fit``. Until the second batch
+        everybody weighs alike. With ``fusion=TrackRecord(...)`` and ``keep_oof=False`` no samples are kept.
+        """
+        y = np.asarray(y)
+        self._check_input(X, reset=not hasattr(self, "_fuser"))
+        if is_classifier(self):
+            if not hasattr(self, "_fuser") and classes is None:
+                raise PanelError("the first call of partial_fit needs classes=, all that there will be.")
+            self.classes_ = self.classes_ if hasattr(self, "classes_") else np.unique(classes)
+            classes = self.classes_
+        self._partial_fit(X, y, classes)
         return self
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any) -> None:

@@ -126,7 +126,7 @@ class PanelLearning:
         new._fuser = fuser
         new._check_rows()
         known = self._stored.known()
-        new._learn_fusion(known, None)
+        new._learn_fusion(known, None, None if isinstance(self.fusion_, TrackRecord) else self.track_record_)
         new._learn_promises(known, None)
         return new
 
@@ -159,7 +159,7 @@ class PanelLearning:
         check_is_fitted(self)
         values, target = self._read_panel(panel, y)
         values = np.where(self._faulty(values)[:, :, None], np.nan, values)
-        fade = 1.0
+        fade, record = 1.0, None
         if self.track_record_ is not None and hasattr(self.track_record_, "task_"):
             record = copy.deepcopy(self.track_record_)
             record.update(values, target)
@@ -179,17 +179,17 @@ class PanelLearning:
         else:
             stored = self._stored.joined(values, target, fade)
         self._fuser = PanelFuser(self.fusion, task=self._task, short=self.short)
-        self._learn(stored)
+        self._learn(stored, record=record)
         return self
 
-    def _learn(self, stored: StoredPanel, X: Any = None) -> None:
+    def _learn(self, stored: StoredPanel, X: Any = None, *, record: Any = None) -> None:
         """Learn the fusion, its promises and what the specialists are worth."""
         known = stored.known()
         empty = len(known.panel) == 0
         self.oof_coverage_ = float((stored.fold >= 0).mean()) if len(stored.fold) else 0.0
         self._stored = stored if self.keep_oof and not empty else None
         self.oof_panel_ = None if self._stored is None else self._labelled(stored.panel)
-        self._learn_fusion(known, X)
+        self._learn_fusion(known, X, record)
         errors = self._errors(known.panel, known.target)
         evidence = weigh_evidence(errors, names=self._names, v0=self._v0, sample_weight=known.weight)
         self.missing_rate_ = evidence.missing_rate
@@ -201,7 +201,7 @@ class PanelLearning:
         self.solo_scores_ = dict(zip(self._names, solo, strict=True))
         self._learn_promises(known, X)
 
-    def _learn_fusion(self, known: StoredPanel, X: Any) -> None:
+    def _learn_fusion(self, known: StoredPanel, X: Any, record: Any = None) -> None:
         fuser, name = self._fuser, fusion_name(self.fusion)
         if fuser.is_learned and len(known.panel) == 0:
             if name != "auto":
@@ -224,8 +224,8 @@ class PanelLearning:
         self._take_fusion()
         if isinstance(self.fusion_, TrackRecord):
             self.track_record_ = self.fusion_
-        elif self.track_record is None or len(known.panel) == 0:
-            self.track_record_ = None
+        elif record is not None or self.track_record is None or len(known.panel) == 0:
+            self.track_record_ = record
         else:
             counts = known.weight is None or len(np.unique(known.weight)) == 1
             record = clone(self.track_record)
@@ -305,10 +305,9 @@ class PanelLearning:
 
         panel = None if not hasattr(self, "_fuser") else self._asked(X)[0]
         if panel is None:
-            self._names = [name for name, _ in self._check_team()]
-            self._members = [clone(member) for _, member in self._check_team()]
-            self.fallback_, self.failures_ = "", {}
-            self._stored = self.oof_panel_ = None
+            team = self._check_team()
+            self._names, self._members = [name for name, _ in team], [member for _, member in team]
+            self._from_panel, self.failures_, self.calibrators_ = False, {}, {}
         for name, member in zip(self._names, self._members, strict=True):
             if member.freeze:
                 if not hasattr(member, "model_"):
@@ -322,6 +321,8 @@ class PanelLearning:
             more = {"classes": classes} if self._task == "classification" and classes is not None else {}
             member.model_.partial_fit(part, y, **more)
         if panel is None:
+            self.estimators_ = [member.model_ for member in self._members]
+            self.methods_ = {n: m.answer_method_ for n, m in zip(self._names, self._members, strict=True)}
             self._begin(y, None)
             self.fallback_ = "nothing was answered before it was learned"
             self._fuser = PanelFuser("mean", task=self._task, short=self.short)
