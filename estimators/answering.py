@@ -184,22 +184,21 @@ class PanelAnswering:
         else:
             members = [self._members[i] for i in chosen]
             if effective_n_jobs(self.predict_n_jobs) == 1:
-                said = [answer_one(m, X) for m in members]
+                said = (answer_one(m, X) for m in members)  # one at a time: its memory serves the next
             else:
-                said = Parallel(n_jobs=self.predict_n_jobs)(delayed(answer_one)(m, X) for m in members)
-            n_samples = len(said[0].values)
-            panel = np.empty((n_samples, len(self._members), self._n_outputs))
-            absent = np.zeros(panel.shape[:2], dtype=bool)
-            if len(chosen) < len(self._members):
-                panel[:] = np.nan
-                absent[:] = True
-            for i, answers in zip(chosen, said, strict=True):
-                panel[:, i, :] = self._aligned(
-                    i, self._calibrated(answers, self.calibrators_.get(self._names[i]))
-                )
+                said = iter(Parallel(n_jobs=self.predict_n_jobs)(delayed(answer_one)(m, X) for m in members))
+            for k, (i, answers) in enumerate(zip(chosen, said, strict=True)):
+                if k == 0:
+                    panel = np.empty((len(answers.values), len(self._members), self._n_outputs))
+                    absent = np.zeros(panel.shape[:2], dtype=bool)
+                    if len(chosen) < len(self._members):
+                        panel[:] = np.nan
+                        absent[:] = True
+                name = self._names[i]
+                panel[:, i, :] = self._aligned(i, self._calibrated(answers, self.calibrators_.get(name)))
                 absent[:, i] = answers.absent
                 if answers.failure:
-                    failures[self._names[i]] = answers.failure
+                    failures[name] = answers.failure
         status = np.zeros(panel.shape[:2], dtype=np.int8)
         if not absent.any() and self._sound(panel):
             return panel, status, failures, True

@@ -307,8 +307,10 @@ class RobustFusionClassifier(ClassifierMixin, BaseRobustFusion):
 
     def _finished(self, fused: NDArray[np.float64]) -> NDArray[np.float64]:
         """Make rows that sum to 1; whoever has no answer gets the prior."""
-        if self._fuser.convex and np.isfinite(mass := fused.sum(axis=1)).all() and (mass > 0).all():
-            return fused / mass[:, None]
+        if self._fuser.convex:
+            mass = fused @ np.ones(fused.shape[1])  # along a short axis several times as fast as a sum
+            if len(mass) and mass.min() > 0.0 and mass.max() < np.inf:
+                return fused / mass[:, None]
         nobody = np.isnan(fused).all(axis=1)
         if not self._fuser.convex:
             fused = np.asarray(project_to_simplex(np.where(np.isnan(fused), 0.0, fused)))

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from estimators.pair_moments import joined, no_moments
 from estimators.training import answer_errors, read_training
+from estimators.weights import gap_policy
 from fusion import linear_pool
 from theory import PanelError, min_variance_weights
 
@@ -301,7 +302,8 @@ class TrackRecord(BaseEstimator):
             NaN where nobody is present.
         """
         check_is_fitted(self, "task_")
-        return np.asarray(linear_pool(panel, weights=np.maximum(self.weights_, 1e-9), missing="abstain"))
+        weights = np.maximum(self.weights_, 1e-9)  # whoever is alone answers, whatever its weight
+        return np.asarray(linear_pool(panel, weights=weights, missing=gap_policy(panel)))
 
     def second_moment(self) -> NDArray[np.float64]:
         """Give the decayed second moment of the errors, made positive semidefinite.
