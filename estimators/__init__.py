@@ -19,6 +19,7 @@ _EXPORTS: dict[str, str] = {
     "DecorrelatedSelection": "selection",
     "Defer": "deferral",
     "DynamicSelection": "dynamic",
+    "EscalationCurve": "escalation",
     "FusionResult": "result",
     "Gate": "gating",
     "GreedySelection": "selection",
@@ -34,6 +35,7 @@ _EXPORTS: dict[str, str] = {
     "TruthInference": "truth",
     "Views": "views",
     "RiskCoverage": "deferral",
+    "escalation_curve": "escalation",
     "risk_coverage": "deferral",
     "learned_fusion_names": "fusions",
     "make_fusion": "team",
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from estimators.dynamic import DynamicSelection
     from estimators.ensemble import RobustFusionClassifier
     from estimators.ensemble_regressor import RobustFusionRegressor
+    from estimators.escalation import EscalationCurve, escalation_curve
     from estimators.fusions import learned_fusion_names
     from estimators.gating import Gate
     from estimators.online import TrackRecord

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import MetaEstimatorMixin, is_classifier, is_regressor
+from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import Bunch, get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.parallel import Parallel, delayed
@@ -30,6 +31,8 @@ from estimators.columns import take_rows
 from estimators.fusions import PanelFuser
 from estimators.learning import PanelLearning, StoredPanel, folds_of
 from estimators.panel import Answers, calibrate, fit_one, make_splits, out_of_fold
+from estimators.progress import FitProgress
+from estimators.routing import fit_router, route_fit
 from estimators.specialists import Specialist, as_specialist
 from estimators.stored import fit_stored, read_stored
 from theory import FaultWarning, PanelError
@@ -42,7 +45,14 @@ def _all_learn_in_parts(self: BaseRobustFusion) -> bool:
     return True
 
 
-class BaseRobustFusion(PanelAnswering, PanelLearning, MetaEstimatorMixin, BaseComposition, metaclass=ABCMeta):
+class BaseRobustFusion(
+    PanelAnswering,
+    PanelLearning,
+    CallbackSupportMixin,
+    MetaEstimatorMixin,
+    BaseComposition,
+    metaclass=ABCMeta,
+):
     """One out-of-fold pass feeds everything learned; predict asks, checks and fuses."""
 
     _parameter_constraints: dict = {  # noqa: RUF012
@@ -133,23 +143,27 @@ class BaseRobustFusion(PanelAnswering, PanelLearning, MetaEstimatorMixin, BaseCo
         self._partial_fit(X, y, classes)
         return self
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any) -> None:
+    def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any, params: dict[str, Any]) -> None:
         X = self._check_input(X, reset=True)
         team = self._check_team()
         classifier = is_classifier(self)
         check_consistent_length(X, y, groups)
         if sample_weight is not None:
             sample_weight = check_sample_weight(sample_weight, X)
+        groups = route_fit(self, team, sample_weight=sample_weight, groups=groups, params=params)
         splits, reason = make_splits(
             self.cv, X, y, classifier=classifier, groups=groups, random_state=self.random_state
         )
         self.fallback_ = reason
         self._names = [name for name, _ in team]
         specialists = [specialist for _, specialist in team]
-        loud = 10 if self.verbose else 0
-        fitted = Parallel(n_jobs=self.n_jobs, verbose=loud)(
+        watch = FitProgress(self, self._names, len(splits), X=X, y=y, verbose=bool(self.verbose))
+        fitted = []
+        for member in Parallel(n_jobs=self.n_jobs, return_as="generator")(
             delayed(fit_one)(s, X, y, sample_weight) for s in specialists
-        )
+        ):
+            watch.done(len(fitted))
+            fitted.append(member)
         self.failures_ = {n: m for n, m in zip(self._names, fitted, strict=True) if isinstance(m, str)}
         for name, text in self.failures_.items():
             warnings.warn(
@@ -173,8 +187,16 @@ class BaseRobustFusion(PanelAnswering, PanelLearning, MetaEstimatorMixin, BaseCo
         self._begin(y, sample_weight)
         self._check_rows()
         folds = out_of_fold(
-            specialists, fitted, X, y, splits, sample_weight=sample_weight, n_jobs=self.n_jobs, verbose=loud
+            specialists,
+            fitted,
+            X,
+            y,
+            splits,
+            sample_weight=sample_weight,
+            n_jobs=self.n_jobs,
+            done=watch.done,
         )
+        watch.end()
         self.calibrators_, folds = self._calibrate(folds, y, sample_weight)
         panel, covered, absent = self._collect(folds, len(y))
         fold = np.where(covered, folds_of(splits, len(y), groups), -1)
@@ -187,6 +209,15 @@ class BaseRobustFusion(PanelAnswering, PanelLearning, MetaEstimatorMixin, BaseCo
         if self._fuser.needs_input:
             place = X if covered.all() else take_rows(X, np.flatnonzero(covered))
         self._learn(stored, place)
+
+    def get_metadata_routing(self) -> Any:
+        """Say which metadata ``fit`` hands on: weights to specialists that ask for them, groups to the splitter.
+
+        Returns
+        -------
+        sklearn.utils.metadata_routing.MetadataRouter
+        """
+        return fit_router(self, self._listed())
 
     def _tell_faults(self, faults: NDArray[np.bool_]) -> None:
         told = {n: int(c) for n, c in zip(self._names, faults.sum(axis=0), strict=True) if c}

@@ -168,10 +168,10 @@ class PanelAnswering:
         doubt = np.where(lost, np.inf, self.defer.doubt(result))
         return (result.value if result.label is None else result.label), doubt
 
-    def _asked(
+    def _heard(
         self, X: Any, only: Any = None
-    ) -> tuple[NDArray[np.float64], NDArray[np.int8], dict[str, str], bool]:
-        """Ask the specialists: panel with NaN for the unusable, status, failures, and whether all is sound."""
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_], dict[str, str]]:
+        """Ask the specialists: aligned and calibrated panel, who is absent as declared, failures."""
         chosen = list(range(len(self._members))) if only is None else [int(i) for i in only]
         failures = dict(self.failures_)
         if self._from_panel:
@@ -199,6 +199,19 @@ class PanelAnswering:
                 absent[:, i] = answers.absent
                 if answers.failure:
                     failures[name] = answers.failure
+        return panel, absent, failures
+
+    def _hear(self, X: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Ask everybody: the aligned and calibrated panel, and who is absent as declared."""
+        check_is_fitted(self)
+        panel, absent, _ = self._heard(self._check_input(X, reset=False))
+        return panel, absent
+
+    def _asked(
+        self, X: Any, only: Any = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.int8], dict[str, str], bool]:
+        """Ask and check: panel with NaN for the unusable, status, failures, and whether all is sound."""
+        panel, absent, failures = self._heard(X, only)
         status = np.zeros(panel.shape[:2], dtype=np.int8)
         if not absent.any() and self._sound(panel):
             return panel, status, failures, True
@@ -209,7 +222,7 @@ class PanelAnswering:
             status[absent[:, column], column] = FAILED
         status[faulty & ~absent] = FAULT
         if only is not None:
-            status[:, [i for i in range(panel.shape[1]) if i not in chosen]] = NOT_ASKED
+            status[:, [i for i in range(panel.shape[1]) if i not in set(only)]] = NOT_ASKED
         if (status == FAULT).any():
             if self._from_panel:
                 panel = panel.copy()  # the caller's own

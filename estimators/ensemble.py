@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
+from sklearn.callback import with_callbacks
 from sklearn.utils import assert_all_finite, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
@@ -167,7 +168,10 @@ class RobustFusionClassifier(ClassifierMixin, BaseRobustFusion):
         self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> RobustFusionClassifier:
+    @with_callbacks
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None, **params: Any
+    ) -> RobustFusionClassifier:
         """Fit the specialists, then learn from their out-of-fold panel.
 
         Parameters
@@ -180,6 +184,8 @@ class RobustFusionClassifier(ClassifierMixin, BaseRobustFusion):
             Counts of the samples.
         groups : array-like of shape (sample,), optional
             Handed to the splitter.
+        **params : object
+            Other metadata; refused unless metadata routing is on and someone asks for it.
 
         Returns
         -------
@@ -201,7 +207,7 @@ class RobustFusionClassifier(ClassifierMixin, BaseRobustFusion):
         check_classification_targets(y)
         y = column_or_1d(y, warn=True)
         self.classes_ = np.unique(y)
-        self._fit(X, y, sample_weight, groups)
+        self._fit(X, y, sample_weight, groups, params)
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
+from sklearn.callback import with_callbacks
 from sklearn.utils import column_or_1d, get_tags
 from sklearn.utils.validation import check_array, check_is_fitted
 
@@ -124,7 +125,10 @@ class RobustFusionRegressor(RegressorMixin, BaseRobustFusion):
         self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> RobustFusionRegressor:
+    @with_callbacks
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None, **params: Any
+    ) -> RobustFusionRegressor:
         """Fit the specialists, then learn from their out-of-fold panel.
 
         Parameters
@@ -137,6 +141,8 @@ class RobustFusionRegressor(RegressorMixin, BaseRobustFusion):
             Counts of the samples.
         groups : array-like of shape (sample,), optional
             Handed to the splitter.
+        **params : object
+            Other metadata; refused unless metadata routing is on and someone asks for it.
 
         Returns
         -------
@@ -156,7 +162,7 @@ class RobustFusionRegressor(RegressorMixin, BaseRobustFusion):
         y = check_array(y, ensure_2d=False, dtype="numeric", input_name="y")
         if y.ndim == 2 and not get_tags(self).target_tags.multi_output:
             y = column_or_1d(y, warn=True)
-        self._fit(X, y, sample_weight, groups)
+        self._fit(X, y, sample_weight, groups, params)
         return self
 
     def predict(self, X: Any, return_std: bool = False) -> Any:

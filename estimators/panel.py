@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,7 +109,7 @@ def out_of_fold(
     *,
     sample_weight: Any = None,
     n_jobs: int | None = None,
-    verbose: int = 0,
+    done: Callable[[int, int], None] | None = None,
 ) -> list[list[tuple[NDArray[Any], Answers]]]:
     """Collect every specialist's answers to every fold it was not fitted on.
 
@@ -124,8 +125,8 @@ def out_of_fold(
         Row positions.
     n_jobs : int, optional
         Parallel jobs over (specialist, fold).
-    verbose : int
-        How much joblib reports.
+    done : callable, optional
+        Called with the positions of specialist and fold after each.
 
     Returns
     -------
@@ -137,8 +138,11 @@ def out_of_fold(
         return answer_one(member, take_rows(X, test))
 
     tasks = [(s, f, train, test) for s, f in zip(specialists, fitted, strict=True) for train, test in splits]
-    said = Parallel(n_jobs=n_jobs, verbose=verbose)(delayed(one)(*task) for task in tasks)
-    k = len(splits)
+    k, said = len(splits), []
+    for answers in Parallel(n_jobs=n_jobs, return_as="generator")(delayed(one)(*task) for task in tasks):
+        if done is not None:
+            done(*divmod(len(said), k))
+        said.append(answers)
     return [
         [(splits[j][1], answers) for j, answers in enumerate(said[i * k : (i + 1) * k])]
         for i in range(len(specialists))
