@@ -90,7 +90,7 @@ def _vote_core(rows: NDArray[Any], f: int, alpha: Floats | None) -> tuple[NDArra
 def _first_choices(rows: NDArray[Any]) -> NDArray[np.intp]:
     """Find the largest output of every answer, the first one on ties; in rows with NaN any of them."""
     if rows.shape[2] > _FEW:
-        return np.argmax(rows, axis=2)
+        return np.asarray(np.argmax(rows, axis=2), dtype=np.intp)
     # Along a short axis argmax takes ten times as long as comparing columns.
     best, found = rows[:, :, 0], np.zeros(rows.shape[:2], dtype=np.intp)
     for k in range(1, rows.shape[2]):
