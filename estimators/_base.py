@@ -357,7 +357,12 @@ class BaseRobustFusion(
         return values, self._target(y)
 
     def _check_rows(self) -> None:
-        """Refuse a fusion that needs more of each specialist than it can say."""
+        """Refuse a fusion that answers a sample differently in other company, or that the team cannot serve."""
+        if self._fuser.is_operator and self._fuser.fusion.scope == "batch":
+            raise PanelError(
+                f"{self._fuser.fusion.name} over a batch makes predictions depend on other rows. Set scope='sample', or "
+                "call the fusion function instead."
+            )
 
     def _sound(self, panel: NDArray[np.float64]) -> bool:
         """Whether every answer is plainly usable; False only sends the panel to a closer look."""

@@ -287,6 +287,7 @@ class RobustFusionClassifier(ClassifierMixin, BaseRobustFusion):
                 self._aligned(i, nothing)
 
     def _check_rows(self) -> None:
+        super()._check_rows()
         for i, member in enumerate(self._members):
             if isinstance(member, Specialist):
                 self._check_full_rows(i, member)

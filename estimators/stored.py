@@ -125,6 +125,7 @@ def fit_stored(
         self.classes_, values = self.classes_[order], values[:, :, order]
     self._fuser = PanelFuser(self.fusion, task=task, short=self.short)
     self._begin(np.asarray(y), sample_weight)
+    self._check_rows()
     faulty = self._faulty(values)
     self._tell_faults(faulty & ~np.isnan(values).all(axis=2))
     values = np.where(faulty[:, :, None], np.nan, values)

@@ -25,7 +25,7 @@ from estimators import (
     Specialist,
     TrackRecord,
 )
-from fusion import TrimmedMean
+from fusion import Krum, TrimmedMean
 from theory import PanelError
 
 
@@ -294,3 +294,13 @@ def test_predict_keeps_nothing_and_needs_little():
     panel = np.random.default_rng(0).dirichlet(np.ones(3), size=(4000, 10))
     stored = RobustFusionClassifier.from_predictions(panel, np.arange(4000) % 3, fusion="mean")
     assert len(pickle.dumps(stored, protocol=5)) < 1.2 * panel.nbytes
+
+
+def test_rules_over_a_batch_are_refused():
+    X, y = load_iris(return_X_y=True)
+    text = r"krum over a batch makes predictions depend on other rows\. Set scope='sample'"
+    clf = RobustFusionClassifier(team(), fusion=Krum(n_byzantine=0, scope="batch"))
+    with pytest.raises(PanelError, match=text):
+        clf.fit(X, y)
+    with pytest.raises(PanelError, match=text):
+        RobustFusionClassifier(team(), fusion="mean").fit(X, y).with_fusion(clf.fusion)
