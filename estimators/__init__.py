@@ -16,11 +16,15 @@ _EXPORTS: dict[str, str] = {
     "Arbiter": "stacking",
     "CallableSpecialist": "callable_specialist",
     "CircuitBreaker": "breaker",
+    "AutoFusion": "choice",
     "CovarianceWeights": "weights",
     "Deadline": "panel_clock",
     "DecorrelatedSelection": "selection",
+    "Defer": "deferral",
     "DynamicSelection": "dynamic",
     "FusedAnswer": "asked_fusion",
+    "EscalationCurve": "escalation",
+    "FusionResult": "result",
     "Gate": "gating",
     "GreedySelection": "selection",
     "OneVsRestCalibration": "calibration",
@@ -32,16 +36,20 @@ _EXPORTS: dict[str, str] = {
     "PanelTransformer": "panel_transformer",
     "PrecomputedSpecialist": "precomputed",
     "RobustFusionClassifier": "ensemble",
-    "RobustFusionRegressor": "ensemble",
+    "RobustFusionRegressor": "ensemble_regressor",
     "SkillWeights": "weights",
     "Specialist": "specialists",
     "TemperatureScaling": "calibration",
     "TopSpecialists": "weights",
+    "TrackRecord": "online",
     "TruthInference": "truth",
     "Views": "views",
     "ask_and_fuse": "asked_fusion",
     "ask_panel": "execution",
     "fuse_answer": "asked_fusion",
+    "RiskCoverage": "deferral",
+    "escalation_curve": "escalation",
+    "risk_coverage": "deferral",
     "learned_fusion_names": "fusions",
     "load_state": "state",
     "make_fusion": "team",
@@ -64,10 +72,11 @@ if TYPE_CHECKING:
     from estimators.breaker import CircuitBreaker
     from estimators.calibration import OneVsRestCalibration, TemperatureScaling
     from estimators.callable_specialist import CallableSpecialist
+    from estimators.choice import AutoFusion
     from estimators.datasets.llm_panels import LLMPanel, llm_panel_names, load_llm_panel
     from estimators.datasets.mfeat import SixViewDigits, load_mfeat
+    from estimators.deferral import Defer, RiskCoverage, risk_coverage
     from estimators.dynamic import DynamicSelection
-    from estimators.ensemble import RobustFusionClassifier, RobustFusionRegressor
     from estimators.execution import PanelExecutor, ask_panel
     from estimators.fusions import learned_fusion_names
     from estimators.gating import Gate
@@ -76,7 +85,14 @@ if TYPE_CHECKING:
     from estimators.panel_fusion import PanelFusionClassifier, PanelFusionRegressor
     from estimators.panel_transformer import PanelTransformer
     from estimators.precomputed import PrecomputedSpecialist
+    from estimators.ensemble import RobustFusionClassifier
+    from estimators.ensemble_regressor import RobustFusionRegressor
+    from estimators.escalation import EscalationCurve, escalation_curve
+    from estimators.fusions import learned_fusion_names
+    from estimators.gating import Gate
+    from estimators.online import TrackRecord
     from estimators.readers.reader import PanelTable, read_panel
+    from estimators.result import FusionResult
     from estimators.selection import DecorrelatedSelection, GreedySelection
     from estimators.specialists import Specialist
     from estimators.stacking import Arbiter

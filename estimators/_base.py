@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import MetaEstimatorMixin, is_classifier, is_regressor
+from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import Bunch, get_tags
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.parallel import Parallel, delayed
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_consistent_length
 
 from estimators._compat import (
     BaseComposition,
@@ -23,16 +25,34 @@ from estimators._compat import (
     check_sample_weight,
     validate_data,
 )
+from estimators.answering import PanelAnswering
 from estimators.calibration import TemperatureScaling
 from estimators.columns import take_rows
-from estimators.evidence import weigh_evidence
-from estimators.fusions import PanelFuser, fusion_name
-from estimators.panel import Answers, answer_one, calibrate, fit_one, make_splits, out_of_fold
+from estimators.fusions import PanelFuser
+from estimators.learning import PanelLearning, StoredPanel, folds_of
+from estimators.panel import Answers, calibrate, fit_one, make_splits, out_of_fold
+from estimators.progress import FitProgress
+from estimators.routing import fit_router, route_fit
 from estimators.specialists import Specialist, as_specialist
+from estimators.stored import fit_stored, read_stored
 from theory import FaultWarning, PanelError
 
 
-class BaseRobustFusion(MetaEstimatorMixin, BaseComposition, metaclass=ABCMeta):
+def _all_learn_in_parts(self: BaseRobustFusion) -> bool:
+    for _, member in self._listed():
+        if not getattr(member, "freeze", False):
+            getattr(getattr(member, "model", member), "partial_fit")  # noqa: B009 - its error is the answer
+    return True
+
+
+class BaseRobustFusion(
+    PanelAnswering,
+    PanelLearning,
+    CallbackSupportMixin,
+    MetaEstimatorMixin,
+    BaseComposition,
+    metaclass=ABCMeta,
+):
     """One out-of-fold pass feeds everything learned; predict asks, checks and fuses."""
 
     _parameter_constraints: dict = {  # noqa: RUF012
@@ -40,12 +60,16 @@ class BaseRobustFusion(MetaEstimatorMixin, BaseComposition, metaclass=ABCMeta):
         "fusion": [str, callable, HasMethods("fuse")],
         "cv": [Interval(Integral, 2, None, closed="left"), StrOptions({"prefit", "none"}), "cv_object"],
         "short": [StrOptions({"raise", "relax", "prior"})],
+        "defer": [HasMethods("threshold"), None],
+        "track_record": [HasMethods("update"), None],
         "keep_oof": ["boolean"],
         "n_jobs": [None, Integral],
         "predict_n_jobs": [None, Integral],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
+
+    calibration: str | None = None  # numbers have none
 
     @property
     def named_estimators(self) -> Bunch:
@@ -82,23 +106,64 @@ class BaseRobustFusion(MetaEstimatorMixin, BaseComposition, metaclass=ABCMeta):
         self._set_params("estimators", **params)
         return self
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any) -> None:
+    @available_if(_all_learn_in_parts)
+    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Any:
+        """Answer a batch, then train on it: its answers are out of fold, its truth goes to :meth:`update`.
+
+        Parameters
+        ----------
+        X : array-like, DataFrame or Views of shape (sample, feature)
+            A batch.
+        y : array-like
+            Its truth.
+        classes : array-like, optional
+            All classes there will be; needed by the first call of a classifier.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        PanelError
+            If the first call of a classifier is given no classes.
+
+        Notes
+        -----
+        There is only where every specialist that is not frozen has ``partial_fit``. Until the second batch
+        everybody weighs alike. With ``fusion=TrackRecord(...)`` and ``keep_oof=False`` no samples are kept.
+        """
+        y = np.asarray(y)
+        self._check_input(X, reset=not hasattr(self, "_fuser"))
+        if is_classifier(self):
+            if not hasattr(self, "_fuser") and classes is None:
+                raise PanelError("the first call of partial_fit needs classes=, all that there will be.")
+            self.classes_ = self.classes_ if hasattr(self, "classes_") else np.unique(classes)
+            classes = self.classes_
+        self._partial_fit(X, y, classes)
+        return self
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any, params: dict[str, Any]) -> None:
         X = self._check_input(X, reset=True)
         team = self._check_team()
         classifier = is_classifier(self)
         check_consistent_length(X, y, groups)
         if sample_weight is not None:
             sample_weight = check_sample_weight(sample_weight, X)
+        groups = route_fit(self, team, sample_weight=sample_weight, groups=groups, params=params)
         splits, reason = make_splits(
             self.cv, X, y, classifier=classifier, groups=groups, random_state=self.random_state
         )
         self.fallback_ = reason
         self._names = [name for name, _ in team]
         specialists = [specialist for _, specialist in team]
-        loud = 10 if self.verbose else 0
-        fitted = Parallel(n_jobs=self.n_jobs, verbose=loud)(
+        watch = FitProgress(self, self._names, len(splits), X=X, y=y, verbose=bool(self.verbose))
+        fitted = []
+        for member in Parallel(n_jobs=self.n_jobs, return_as="generator")(
             delayed(fit_one)(s, X, y, sample_weight) for s in specialists
-        )
+        ):
+            watch.done(len(fitted))
+            fitted.append(member)
         self.failures_ = {n: m for n, m in zip(self._names, fitted, strict=True) if isinstance(m, str)}
         for name, text in self.failures_.items():
             warnings.warn(
@@ -118,60 +183,41 @@ class BaseRobustFusion(MetaEstimatorMixin, BaseComposition, metaclass=ABCMeta):
             for n, m in zip(self._names, fitted, strict=True)
         }
         self._fuser = PanelFuser(self.fusion, task=self._task, short=self.short)
-        self._start(y, sample_weight)
+        self._from_panel = False
+        self._begin(y, sample_weight)
+        self._check_rows()
         folds = out_of_fold(
-            specialists, fitted, X, y, splits, sample_weight=sample_weight, n_jobs=self.n_jobs, verbose=loud
+            specialists,
+            fitted,
+            X,
+            y,
+            splits,
+            sample_weight=sample_weight,
+            n_jobs=self.n_jobs,
+            done=watch.done,
         )
+        watch.end()
         self.calibrators_, folds = self._calibrate(folds, y, sample_weight)
         panel, covered, absent = self._collect(folds, len(y))
-        self._learn(panel, covered, absent, y, sample_weight, X)
+        fold = np.where(covered, folds_of(splits, len(y), groups), -1)
+        faulty = self._faulty(panel)
+        self._tell_faults((faulty & ~absent)[covered])
+        panel[faulty] = np.nan
+        groups = None if groups is None else np.asarray(groups)
+        stored = StoredPanel(panel, self._target(y), fold, sample_weight, groups)
+        place = None
+        if self._fuser.needs_input:
+            place = X if covered.all() else take_rows(X, np.flatnonzero(covered))
+        self._learn(stored, place)
 
-    def _learn(
-        self,
-        panel: NDArray[np.float64],
-        covered: NDArray[np.bool_],
-        absent: NDArray[np.bool_],
-        y: Any,
-        sample_weight: Any,
-        X: Any = None,
-    ) -> None:
-        """Fit the fusion and weigh the evidence on the out-of-fold panel."""
-        target = self._target(y)
-        self.oof_coverage_ = float(covered.mean()) if len(covered) else 0.0
-        self.oof_panel_ = self._labelled(panel) if self.keep_oof and covered.any() else None
-        rows = np.flatnonzero(covered)
-        seen, truth = panel[rows], target[rows]
-        weight = None if sample_weight is None else sample_weight[rows]
-        faulty = self._faulty(seen)
-        self._tell_faults(faulty & ~absent[rows])
-        seen = np.where(faulty[:, :, None], np.nan, seen)
-        if self._fuser.is_learned:
-            if len(rows) == 0 and self.cv == "none":
-                raise ValueError(
-                    f"fusion={fusion_name(self.fusion)!r} learns from out-of-fold predictions; cv='none' gives none. "
-                    "Set cv=5."
-                )
-            if len(rows) == 0:
-                warnings.warn(
-                    f"no out-of-fold panel: {self.fallback_}. {fusion_name(self.fusion)} falls back to equal weights.",
-                    FaultWarning,
-                    stacklevel=4,
-                )
-                self._fuser = PanelFuser("mean", task=self._task, short=self.short)
-            else:
-                place = take_rows(X, rows) if self._fuser.needs_input and X is not None else None
-                self._fuser.fit(seen, truth, sample_weight=weight, X=place)
-        self.fusion_ = self._fuser.fusion
-        equal = np.full(panel.shape[1], 1.0 / panel.shape[1])
-        self.weights_ = getattr(self.fusion_, "weights_", None) if self._fuser.is_learned else equal
-        errors = self._errors(seen, truth)
-        evidence = weigh_evidence(errors, names=self._names, v0=self._v0, sample_weight=weight)
-        self.missing_rate_ = evidence.missing_rate
-        self.error_covariance_ = evidence.covariance
-        self.error_correlation_ = evidence.correlation
-        self.effective_number_ = evidence.effective_number
-        self.prices_ = evidence.prices
-        self.solo_scores_ = dict(zip(self._names, self._solo(seen, truth, weight), strict=True))
+    def get_metadata_routing(self) -> Any:
+        """Say which metadata ``fit`` hands on: weights to specialists that ask for them, groups to the splitter.
+
+        Returns
+        -------
+        sklearn.utils.metadata_routing.MetadataRouter
+        """
+        return fit_router(self, self._listed())
 
     def _tell_faults(self, faults: NDArray[np.bool_]) -> None:
         told = {n: int(c) for n, c in zip(self._names, faults.sum(axis=0), strict=True) if c}
@@ -182,35 +228,6 @@ class BaseRobustFusion(MetaEstimatorMixin, BaseComposition, metaclass=ABCMeta):
                 FaultWarning,
                 stacklevel=5,
             )
-
-    def _heard(self, X: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Ask everybody: the aligned and calibrated panel, and who is absent as declared."""
-        said = Parallel(n_jobs=self.predict_n_jobs)(delayed(answer_one)(m, X) for m in self._members)
-        panel = np.empty((len(said[0].values), len(said), self._n_outputs))
-        absent = np.empty(panel.shape[:2], dtype=bool)
-        for i, (answers, calibrator) in enumerate(zip(said, self.calibrators_.values(), strict=True)):
-            panel[:, i, :] = self._aligned(i, self._calibrated(answers, calibrator))
-            absent[:, i] = answers.absent
-        return panel, absent
-
-    def _fused(self, X: Any) -> NDArray[np.float64]:
-        check_is_fitted(self)
-        X = self._check_input(X, reset=False)
-        panel, absent = self._heard(X)
-        faults = self._faulty(panel) & ~absent
-        if faults.any():
-            panel[faults] = np.nan
-        fused = self._fuser.fuse(panel, faults=faults, names=self._names, X=X)
-        nobody = np.isnan(fused).all(axis=1)
-        if nobody.any():
-            warnings.warn(
-                f"{int(nobody.sum())} of {len(fused)} samples have no answer to fuse (first: sample "
-                f"{int(nobody.argmax())}); they get the prior of the training set.",
-                FaultWarning,
-                stacklevel=3,
-            )
-            fused[nobody] = self._prior
-        return fused
 
     def _listed(self) -> list[tuple[str, Any]]:
         return [item for item in self.estimators if not (isinstance(item[1], str) and item[1] == "drop")]
@@ -244,6 +261,8 @@ class BaseRobustFusion(MetaEstimatorMixin, BaseComposition, metaclass=ABCMeta):
         return specialists
 
     def _check_input(self, X: Any, *, reset: bool) -> Any:
+        if not reset and self._from_panel:
+            return X
         if not hasattr(X, "shape"):
             X = np.asarray(X)
         elif hasattr(X, "tocsr"):
@@ -279,15 +298,6 @@ class BaseRobustFusion(MetaEstimatorMixin, BaseComposition, metaclass=ABCMeta):
                 )
         return calibrators, folds
 
-    def _calibrated(self, answers: Answers, calibrator: Any) -> Answers:
-        if calibrator is None:
-            return answers
-        values = answers.values.copy()
-        here = np.isfinite(values).all(axis=1)
-        if here.any():
-            values[here] = calibrator.transform(values[here])
-        return Answers(values, answers.classes, answers.absent, answers.failure)
-
     def _collect(
         self, folds: list[Any], n_samples: int
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
@@ -317,8 +327,81 @@ class BaseRobustFusion(MetaEstimatorMixin, BaseComposition, metaclass=ABCMeta):
     def _task(self) -> str:
         return "classification" if is_classifier(self) else "regression"
 
+    def _read_panel(self, panel: Any, y: Any = None) -> tuple[NDArray[np.float64], Any]:
+        """Put a panel in the team's order, and its truth in codes or numbers."""
+        values, names, outputs = read_stored(panel, self._task)
+        if names is not None and names != self._names:
+            if sorted(names) != sorted(self._names):
+                raise PanelError(f"specialists must be {self._names}; the panel has {names}.")
+            values = values[:, [names.index(name) for name in self._names]]
+        if outputs is not None and self._task == "classification" and outputs != self._outputs.tolist():
+            if sorted(map(str, outputs)) != sorted(map(str, self._outputs.tolist())):
+                raise PanelError(f"outputs must be {self._outputs.tolist()}; the panel has {outputs}.")
+            values = values[:, :, [outputs.index(label) for label in self._outputs.tolist()]]
+        if values.shape[1:] != (len(self._names), self._n_outputs):
+            raise PanelError(
+                f"panel needs {(len(self._names), self._n_outputs)} (specialist, output) as in fit; got shape "
+                f"{values.shape}."
+            )
+        if y is None:
+            return values, None
+        if len(y) != len(values):
+            raise PanelError(
+                f"panel must be (sample, specialist, output); got shape {values.shape} for {len(y)} targets. Transpose "
+                "it or pass a DataArray."
+            )
+        if self._task == "classification":
+            unknown = sorted(set(np.asarray(y).tolist()) - set(self._outputs.tolist()), key=str)
+            if unknown:
+                raise PanelError(f"truths {unknown} are no class of the ensemble, {self._outputs.tolist()}.")
+        return values, self._target(y)
+
+    def _check_rows(self) -> None:
+        """Refuse a fusion that answers a sample differently in other company, or that the team cannot serve."""
+        if self._fuser.is_operator and self._fuser.fusion.scope == "batch":
+            raise PanelError(
+                f"{self._fuser.fusion.name} over a batch makes predictions depend on other rows. Set scope='sample', or "
+                "call the fusion function instead."
+            )
+
+    def _sound(self, panel: NDArray[np.float64]) -> bool:
+        """Whether every answer is plainly usable; False only sends the panel to a closer look."""
+        return False
+
+    @classmethod
+    def from_predictions(cls, panel: Any, y: Any, **params: Any) -> Any:
+        """Fit on answers that specialists gave earlier, to samples that they were not fitted on.
+
+        Parameters
+        ----------
+        panel : array-like or DataArray of shape (sample, specialist, output)
+            Probabilities or one-hot votes, or numbers; NaN rows where a specialist did not answer. A
+            DataArray brings the names of specialists and the labels of outputs.
+        y : array-like
+            Truths: labels of the outputs, or numbers.
+        **params : object
+            Parameters of the constructor, except the team; ``sample_weight`` and ``groups`` as in ``fit``;
+            ``classes``, the labels of the outputs (0, 1, ... by default); ``costs``, what an answer of
+            each specialist costs.
+
+        Returns
+        -------
+        object
+            A fitted ensemble whose ``predict``, ``fuse`` and other methods take a panel where
+            others take X. Fusions are cross-fitted over five folds, in which groups stay together.
+
+        Raises
+        ------
+        PanelError
+            If the panel and its truths do not fit.
+        """
+        return fit_stored(cls, panel, y, **params)
+
     @abstractmethod
-    def _start(self, y: Any, sample_weight: Any) -> None: ...
+    def _finished(self, fused: NDArray[np.float64]) -> NDArray[np.float64]: ...
+
+    @abstractmethod
+    def _begin(self, y: Any, sample_weight: Any) -> None: ...
 
     @abstractmethod
     def _target(self, y: Any) -> NDArray[Any]: ...

@@ -106,7 +106,7 @@ class DynamicSelection(BaseEstimator):
         task : {"classification", "regression"}
             What ``y`` is.
         sample_weight : array-like of shape (sample,), optional
-            A neighbour is one neighbour: only equal weights are taken, and zeros leave samples out.
+            Counts: a sample of weight 2 is two neighbours. Whole numbers, or equal ones; zeros leave samples out.
 
         Returns
         -------
@@ -115,7 +115,7 @@ class DynamicSelection(BaseEstimator):
         Raises
         ------
         PanelError
-            On an unknown rule or one that does not fit the task, k below 1, unequal weights, a missing
+            On an unknown rule or one that does not fit the task, k below 1, weights that are no counts, a missing
             input, or a panel and truths that do not fit.
         """
         values, target, weight = read_training(panel, y, task, sample_weight)
@@ -126,11 +126,8 @@ class DynamicSelection(BaseEstimator):
             raise PanelError(f"k must be a whole number >= 1; got {self.k!r}.")
         place = self._place(values, X)
         if weight is not None:
-            if len(np.unique(weight[weight > 0])) > 1:
-                raise PanelError(
-                    "dynamic selection looks at single neighbours and takes no unequal sample_weight. Leave it out."
-                )
-            values, target, place = values[weight > 0], target[weight > 0], place[weight > 0]
+            counts = _counts(weight)
+            values, target, place = (np.repeat(part, counts, axis=0) for part in (values, target, place))
         self.task_, self.n_samples_ = task, len(values)
         self._shape = values.shape[1:]
         self._known = place
@@ -264,6 +261,18 @@ class DynamicSelection(BaseEstimator):
         fused = np.matmul(share[:, None, :], np.where(here[:, :, None], values, 0.0))[:, 0]
         fused /= np.where(total > 0, total, 1.0)[:, None]
         return np.where(here.any(axis=1)[:, None], fused, np.nan)
+
+
+def _counts(weight: NDArray[np.float64]) -> NDArray[np.int64]:
+    counts = np.round(weight).astype(np.int64)
+    if np.array_equal(counts, weight):
+        return counts
+    if len(np.unique(weight[weight > 0])) > 1:
+        raise PanelError(
+            "dynamic selection looks at single neighbours: sample_weight must be whole numbers, or all alike. Round "
+            "them, or leave them out."
+        )
+    return (weight > 0).astype(np.int64)
 
 
 def _votes(weight: NDArray[Any], label: NDArray[np.integer], n_classes: int) -> NDArray[np.float64]:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import ClassifierMixin, RegressorMixin
-from sklearn.utils import assert_all_finite, column_or_1d, get_tags
+from sklearn.base import ClassifierMixin
+from sklearn.callback import with_callbacks
+from sklearn.utils import assert_all_finite, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from estimators._base import BaseRobustFusion
-from estimators._compat import Interval, StrOptions, fit_context
+from estimators._compat import StrOptions, fit_context
+from estimators.conformal import sets_at
 from estimators.panel import Answers, align
 from estimators.specialists import Specialist
 from fusion import project_to_simplex
 from theory import PanelError, panel_errors
 
 _SUM_TOLERANCE = 1e-3
+_BELOW = 1e-9  # a probability may be so far below 0 by rounding
 
 
 class RobustFusionClassifier(ClassifierMixin, BaseRobustFusion):
@@ -34,6 +36,8 @@ class RobustFusionClassifier(ClassifierMixin, BaseRobustFusion):
     estimators : list of (str, estimator) tuples
         The team; estimators, :class:`Specialist` objects, or ``"drop"``.
     fusion : str, fusion.Operator, learned fusion or callable
+        ``"auto"`` compares the mean, the log pool, covariance weights, the best single specialist and an
+        arbiter on the out-of-fold panel and keeps the simplest good one, see :class:`AutoFusion`;
         ``"mean"``, ``"log_pool"``, ``"median"``, ``"trimmed_mean"``, ``"krum"``, ... of
         :func:`fusion.operator_names`; ``"accuracy"``, ``"log_odds"``, ``"inverse_mse"``, ``"covariance"``,
         ``"arbiter"``, learned from the out-of-fold panel; or an object.
@@ -46,14 +50,20 @@ class RobustFusionClassifier(ClassifierMixin, BaseRobustFusion):
         What to do when a specialist names classes that are not in ``y``.
     short : {"raise", "relax", "prior"}
         What to do with samples that have fewer specialists than the operator needs.
+    defer : Defer, optional
+        When :meth:`predict_or_defer` hands a sample on.
+    calibration : {"temperature"}, optional
+        Whether the fused probabilities are sharpened or flattened, as out-of-fold ones suggest.
+    track_record : TrackRecord, optional
+        Kept beside the fusion and fed by :meth:`update`; its halflife is how fast old samples fade there.
     keep_oof : bool
-        Whether to keep ``oof_panel_``.
+        Whether to keep ``oof_panel_``; :meth:`with_fusion`, :meth:`update` and :meth:`predict_set` need it.
     n_jobs, predict_n_jobs : int, optional
         Parallel jobs of fit and of predict.
     random_state : int, RandomState or None
         Shuffles integer folds if given.
     verbose : bool
-        Whether joblib reports the progress of the fits.
+        Whether a bar shows the progress of the fits.
 
     Attributes
     ----------
@@ -84,6 +94,12 @@ class RobustFusionClassifier(ClassifierMixin, BaseRobustFusion):
         What each earns under the mean, in Brier score.
     missing_rate_ : ndarray of shape (specialist,)
         Share of out-of-fold rows without a usable answer.
+    defer_threshold_ : float or None
+        Doubt up to which samples are answered.
+    calibrator_ : TemperatureScaling or None
+        Of the fused probabilities.
+    track_record_ : TrackRecord or None
+        The record; the fusion itself where that is one.
     fallback_ : str
         Why there is no out-of-fold panel, or empty.
 
@@ -113,6 +129,7 @@ class RobustFusionClassifier(ClassifierMixin, BaseRobustFusion):
 
     _parameter_constraints: dict = {  # noqa: RUF012
         **BaseRobustFusion._parameter_constraints,
+        "calibration": [StrOptions({"temperature"}), None],
         "absent_class": [StrOptions({"missing", "zero"})],
         "extra_class": [StrOptions({"raise", "drop", "keep"})],
     }
@@ -121,11 +138,14 @@ class RobustFusionClassifier(ClassifierMixin, BaseRobustFusion):
         self,
         estimators: Any,
         *,
-        fusion: Any = "mean",
+        fusion: Any = "auto",
         cv: Any = 5,
         absent_class: str = "missing",
         extra_class: str = "raise",
         short: str = "raise",
+        defer: Any = None,
+        calibration: str | None = None,
+        track_record: Any = None,
         keep_oof: bool = True,
         n_jobs: int | None = None,
         predict_n_jobs: int | None = None,
@@ -138,6 +158,9 @@ class RobustFusionClassifier(ClassifierMixin, BaseRobustFusion):
         self.absent_class = absent_class
         self.extra_class = extra_class
         self.short = short
+        self.defer = defer
+        self.calibration = calibration
+        self.track_record = track_record
         self.keep_oof = keep_oof
         self.n_jobs = n_jobs
         self.predict_n_jobs = predict_n_jobs
@@ -145,7 +168,10 @@ class RobustFusionClassifier(ClassifierMixin, BaseRobustFusion):
         self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> RobustFusionClassifier:
+    @with_callbacks
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None, **params: Any
+    ) -> RobustFusionClassifier:
         """Fit the specialists, then learn from their out-of-fold panel.
 
         Parameters
@@ -158,6 +184,8 @@ class RobustFusionClassifier(ClassifierMixin, BaseRobustFusion):
             Counts of the samples.
         groups : array-like of shape (sample,), optional
             Handed to the splitter.
+        **params : object
+            Other metadata; refused unless metadata routing is on and someone asks for it.
 
         Returns
         -------
@@ -179,7 +207,7 @@ class RobustFusionClassifier(ClassifierMixin, BaseRobustFusion):
         check_classification_targets(y)
         y = column_or_1d(y, warn=True)
         self.classes_ = np.unique(y)
-        self._fit(X, y, sample_weight, groups)
+        self._fit(X, y, sample_weight, groups, params)
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -195,12 +223,7 @@ class RobustFusionClassifier(ClassifierMixin, BaseRobustFusion):
         ndarray of shape (sample, output)
             In the order of ``classes_``; rows sum to 1.
         """
-        fused = self._fused(X)
-        if not self._fuser.convex:
-            fused = np.asarray(project_to_simplex(np.where(np.isnan(fused), 0.0, fused)))
-        fused = np.nan_to_num(fused)
-        mass = fused.sum(axis=1, keepdims=True)
-        return np.where(mass > 0, fused / np.where(mass > 0, mass, 1.0), self._prior)
+        return self._fused(X)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Give the class of the highest fused probability.
@@ -218,7 +241,35 @@ class RobustFusionClassifier(ClassifierMixin, BaseRobustFusion):
         check_is_fitted(self)
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
-    def _start(self, y: Any, sample_weight: Any) -> None:
+    def predict_set(self, X: Any, alpha: float = 0.1) -> NDArray[np.bool_]:
+        """Give for each sample the classes that hold the truth with probability 1 - alpha.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix, DataFrame or Views of shape (sample, feature)
+            Input.
+        alpha : float
+            How often the truth may be outside, on average over samples.
+
+        Returns
+        -------
+        ndarray of bool, shape (sample, output)
+            Never empty; all classes where the out-of-fold panel is too small for alpha.
+
+        Raises
+        ------
+        PanelError
+            If alpha is out of range, or there is no out-of-fold panel.
+
+        Notes
+        -----
+        Exact for ``cv="prefit"`` on fresh samples; nearly so where specialists are refitted.
+        """
+        check_is_fitted(self)
+        q = self._quantile(alpha)
+        return sets_at(self.predict_proba(X), q)
+
+    def _begin(self, y: Any, sample_weight: Any) -> None:
         if self.extra_class == "keep":
             named = [m.classes_ for m in self._members if isinstance(m, Specialist)]
             self.classes_ = np.unique(np.concatenate([self.classes_, *named]))
@@ -234,6 +285,11 @@ class RobustFusionClassifier(ClassifierMixin, BaseRobustFusion):
                     np.zeros((0, len(member.classes_))), member.classes_, np.zeros(0, dtype=bool)
                 )
                 self._aligned(i, nothing)
+
+    def _check_rows(self) -> None:
+        super()._check_rows()
+        for i, member in enumerate(self._members):
+            if isinstance(member, Specialist):
                 self._check_full_rows(i, member)
 
     def _check_full_rows(self, i: int, member: Specialist) -> None:
@@ -256,10 +312,28 @@ class RobustFusionClassifier(ClassifierMixin, BaseRobustFusion):
             extra_class=self.extra_class,
         )
 
+    def _finished(self, fused: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Make rows that sum to 1; whoever has no answer gets the prior."""
+        if self._fuser.convex:
+            mass = fused @ np.ones(fused.shape[1])  # along a short axis several times as fast as a sum
+            if len(mass) and mass.min() > 0.0 and mass.max() < np.inf:
+                return fused / mass[:, None]
+        nobody = np.isnan(fused).all(axis=1)
+        if not self._fuser.convex:
+            fused = np.asarray(project_to_simplex(np.where(np.isnan(fused), 0.0, fused)))
+        fused = np.nan_to_num(fused)
+        mass = fused.sum(axis=1)
+        here = (mass > 0) & ~nobody
+        return np.where(here[:, None], fused / np.where(here, mass, 1.0)[:, None], self._prior)
+
+    def _sound(self, panel: NDArray[np.float64]) -> bool:
+        sums = panel.reshape(-1, panel.shape[2]) @ np.ones(panel.shape[2])
+        return bool(panel.size and np.abs(sums - 1.0).max() <= _SUM_TOLERANCE and panel.min() >= -_BELOW)
+
     def _faulty(self, panel: NDArray[np.float64]) -> NDArray[np.bool_]:
         sums = np.nansum(panel, axis=2)
         with np.errstate(invalid="ignore"):
-            sound = (np.abs(sums - 1.0) <= _SUM_TOLERANCE) & ~(panel < -1e-9).any(axis=2)
+            sound = (np.abs(sums - 1.0) <= _SUM_TOLERANCE) & ~(panel < -_BELOW).any(axis=2)
         return ~sound
 
     def _errors(self, panel: NDArray[np.float64], target: NDArray[Any]) -> NDArray[np.float64]:
@@ -272,200 +346,3 @@ class RobustFusionClassifier(ClassifierMixin, BaseRobustFusion):
         gone = np.isnan(panel).all(axis=2)
         chosen = np.where(gone, -1, np.nan_to_num(panel, nan=-np.inf).argmax(axis=2))
         return np.average(chosen == target[:, None], axis=0, weights=weight)
-
-
-class RobustFusionRegressor(RegressorMixin, BaseRobustFusion):
-    """Fuse the numbers of many regressors, robustly, and say what each is worth.
-
-    A drop-in for :class:`sklearn.ensemble.VotingRegressor` with the fusions, checks, out-of-fold
-    panel, weights and prices of :class:`RobustFusionClassifier`.
-
-    Parameters
-    ----------
-    estimators : list of (str, estimator) tuples
-        The team; estimators, :class:`Specialist` objects, or ``"drop"``.
-    fusion : str, fusion.Operator, learned fusion or callable
-        ``"mean"``, ``"median"``, ``"trimmed_mean"``, ``"krum"``, ``"geometric_median"``, ...;
-        ``"inverse_mse"``, ``"covariance"``, ``"arbiter"``, learned from the out-of-fold panel; or an object.
-    cv : int, splitter, iterable, "prefit" or "none"
-        How the out-of-fold panel is made.
-    plausible : float or None
-        An answer farther from the middle of the training targets than this many times their range
-        (or largest magnitude) is a fault, not a number to average. None accepts every finite number.
-    short : {"raise", "relax", "prior"}
-        What to do with samples that have fewer specialists than the operator needs.
-    keep_oof : bool
-        Whether to keep ``oof_panel_``.
-    n_jobs, predict_n_jobs : int, optional
-        Parallel jobs of fit and of predict.
-    random_state : int, RandomState or None
-        Shuffles integer folds if given.
-    verbose : bool
-        Whether joblib reports the progress of the fits.
-
-    Attributes
-    ----------
-    estimators_, named_estimators_, methods_, failures_, fusion_, weights_, oof_coverage_, fallback_ : object
-        As in :class:`RobustFusionClassifier`.
-    oof_panel_ : DataArray, dims (sample, specialist, output), or None
-        Answers to samples that the specialists were not fitted on.
-    solo_scores_ : dict
-        Out-of-fold R2 of each specialist.
-    error_covariance_, error_correlation_, effective_number_, prices_, missing_rate_ : object
-        Of the residuals answer - truth; prices in squared error.
-
-    Raises
-    ------
-    PanelError
-        If every specialist failed, or outputs do not fit.
-    BudgetError
-        If more specialists give invalid answers than the fusion withstands, or too few answer.
-
-    References
-    ----------
-    .. [1] Bates & Granger, The combination of forecasts, 1969.
-
-    Examples
-    --------
-    >>> from sklearn.datasets import load_diabetes
-    >>> from sklearn.linear_model import Ridge
-    >>> from sklearn.neighbors import KNeighborsRegressor
-    >>> X, y = load_diabetes(return_X_y=True)
-    >>> reg = RobustFusionRegressor([("line", Ridge(0.1)), ("near", KNeighborsRegressor(9))], fusion="covariance")
-    >>> bool(reg.fit(X, y).weights_[0] > 0.5)
-    True
-    """
-
-    _parameter_constraints: dict = {  # noqa: RUF012
-        **BaseRobustFusion._parameter_constraints,
-        "plausible": [Interval(Real, 0, None, closed="neither"), None],
-    }
-
-    def __init__(
-        self,
-        estimators: Any,
-        *,
-        fusion: Any = "mean",
-        cv: Any = 5,
-        plausible: float | None = 100.0,
-        short: str = "raise",
-        keep_oof: bool = True,
-        n_jobs: int | None = None,
-        predict_n_jobs: int | None = None,
-        random_state: Any = None,
-        verbose: bool = False,
-    ):
-        self.estimators = estimators
-        self.fusion = fusion
-        self.cv = cv
-        self.plausible = plausible
-        self.short = short
-        self.keep_oof = keep_oof
-        self.n_jobs = n_jobs
-        self.predict_n_jobs = predict_n_jobs
-        self.random_state = random_state
-        self.verbose = verbose
-
-    @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> RobustFusionRegressor:
-        """Fit the specialists, then learn from their out-of-fold panel.
-
-        Parameters
-        ----------
-        X : array-like, sparse matrix, DataFrame or Views of shape (sample, feature)
-            Input; each specialist sees its view of it.
-        y : array-like of shape (sample,) or (sample, output)
-            Numbers.
-        sample_weight : array-like of shape (sample,), optional
-            Counts of the samples.
-        groups : array-like of shape (sample,), optional
-            Handed to the splitter.
-
-        Returns
-        -------
-        self : RobustFusionRegressor
-
-        Raises
-        ------
-        ValueError
-            If ``y`` is missing or not finite, or a parameter does not fit.
-        PanelError
-            If a specialist's outputs do not fit ``y``, or all of them failed.
-        """
-        if y is None:
-            raise ValueError(
-                f"This {type(self).__name__} estimator requires y to be passed, but the target y is None."
-            )
-        y = check_array(y, ensure_2d=False, dtype="numeric", input_name="y")
-        if y.ndim == 2 and not get_tags(self).target_tags.multi_output:
-            y = column_or_1d(y, warn=True)
-        self._flat = y.ndim == 1
-        self._fit(X, y, sample_weight, groups)
-        return self
-
-    def predict(self, X: Any) -> NDArray[np.float64]:
-        """Give fused numbers.
-
-        Parameters
-        ----------
-        X : array-like, sparse matrix, DataFrame or Views of shape (sample, feature)
-            Input.
-
-        Returns
-        -------
-        ndarray of shape (sample,) or (sample, output)
-            As ``y`` was.
-        """
-        fused = self._fused(X)
-        return fused[:, 0] if self._flat else fused
-
-    def _start(self, y: Any, sample_weight: Any) -> None:
-        target = self._target(y)
-        self._outputs = np.arange(target.shape[1])
-        self._n_outputs = target.shape[1]
-        self._prior = np.average(target, axis=0, weights=sample_weight)
-        self._v0 = float(np.average(((target - self._prior) ** 2).sum(axis=1), weights=sample_weight))
-        low, high = target.min(axis=0), target.max(axis=0)
-        self._middle = (low + high) / 2.0
-        self._reach = np.maximum(high - low, np.maximum(np.abs(low), np.abs(high)))
-
-    def _target(self, y: Any) -> NDArray[Any]:
-        return np.asarray(y, dtype=np.float64).reshape(len(y), -1)
-
-    def _aligned(self, i: int, answers: Answers) -> NDArray[np.float64]:
-        if answers.failure and answers.values.shape[1] == 1:
-            return np.full((len(answers.values), self._n_outputs), np.nan)
-        if answers.values.shape[1] != self._n_outputs:
-            raise PanelError(
-                f"specialist {self._names[i]!r} gave {answers.values.shape[1]} outputs, y has {self._n_outputs}."
-            )
-        return answers.values
-
-    def _faulty(self, panel: NDArray[np.float64]) -> NDArray[np.bool_]:
-        sound = np.isfinite(panel)
-        if self.plausible is not None and (self._reach > 0).all():
-            with np.errstate(invalid="ignore"):
-                sound &= np.abs(panel - self._middle) <= self.plausible * self._reach
-        return ~sound.all(axis=2)
-
-    def _errors(self, panel: NDArray[np.float64], target: NDArray[Any]) -> NDArray[np.float64]:
-        return panel - target[:, None, :]
-
-    def _solo(self, panel: NDArray[np.float64], target: NDArray[Any], weight: Any) -> NDArray[np.float64]:
-        error = np.nan_to_num((panel - target[:, None, :]) ** 2)
-        here = np.isfinite(panel).all(axis=2, keepdims=True)
-        weight = np.ones(len(target)) if weight is None else weight
-        loss = (error * here * weight[:, None, None]).sum(axis=(0, 2))
-        base = ((target - self._prior) ** 2)[:, None, :] * here * weight[:, None, None]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(1.0 - loss / base.sum(axis=(0, 2)))
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        try:
-            tags.target_tags.multi_output = all(
-                get_tags(m).target_tags.multi_output for _, m in self._listed()
-            )
-        except Exception:  # estimators may be anything before fit validates them
-            tags.target_tags.multi_output = False
-        return tags

@@ -13,6 +13,7 @@ from sklearn.base import clone
 from estimators.columns import take_rows
 from estimators.dynamic import DynamicSelection
 from estimators.gating import Gate
+from estimators.online import TrackRecord
 from estimators.selection import DecorrelatedSelection, GreedySelection
 from estimators.stacking import Arbiter
 from estimators.truth import TruthInference
@@ -34,7 +35,15 @@ _LEARNED = {
     "dawid_skene": lambda: TruthInference(),
     "dynamic": lambda: DynamicSelection(),
     "gate": lambda: Gate(),
+    "track_record": lambda: TrackRecord(),
+    "auto": lambda: _auto(),
 }
+
+
+def _auto() -> Any:
+    from estimators.choice import AutoFusion  # it compares fusions, so it stands above this file
+
+    return AutoFusion()
 
 
 def learned_fusion_names() -> tuple[str, ...]:
@@ -134,7 +143,10 @@ def fusion_name(fusion: Any) -> str:
         return "decorrelated"
     if isinstance(fusion, TopSpecialists):
         return "best_single" if fusion.k == 1 else f"top_{fusion.k}"
-    return str(getattr(fusion, "__name__", type(fusion).__name__))
+    if isinstance(fusion, TrackRecord):
+        return "track_record"
+    own = "auto" if hasattr(fusion, "candidates") else type(fusion).__name__
+    return str(getattr(fusion, "__name__", own))
 
 
 class PanelFuser:
@@ -197,6 +209,9 @@ class PanelFuser:
         n_options: Any = None,
         sample_weight: Any = None,
         X: Any = None,
+        folds: Any = None,
+        groups: Any = None,
+        costs: Any = None,
     ) -> None:
         """Fit a learned fusion; do nothing for the others.
 
@@ -212,13 +227,24 @@ class PanelFuser:
             Weights of the samples.
         X : array-like or Views, optional
             Input of the samples, for fusions that look at it.
+        folds, groups : array-like of shape (sample,), optional
+            Folds that a choice among fusions is cross-fitted over, and samples that belong together.
+        costs : array-like of shape (specialist,), optional
+            What each specialist costs, for a selection that was given no costs of its own.
         """
         if not self.is_learned:
             return
         more: dict[str, Any] = {"n_options": n_options} if isinstance(self.fusion, Arbiter) else {}
         if self.needs_input:
             more["X"] = X
+        if fusion_name(self.fusion) == "auto":
+            more |= {"folds": folds, "groups": groups}
+        if costs is not None and getattr(self.fusion, "costs", costs) is None and self._is_priced():
+            self.fusion.set_params(costs=np.asarray(costs, dtype=np.float64))
         self.fusion.fit(panel, y, task=self.task, sample_weight=sample_weight, **more)
+
+    def _is_priced(self) -> bool:
+        return getattr(self.fusion, "max_cost", None) is not None or getattr(self.fusion, "by_cost", False)
 
     def budget(self, n_specialists: int) -> int:
         """Count the faults that the fusion withstands among so many specialists.
@@ -247,6 +273,8 @@ class PanelFuser:
         names: Any = (),
         n_options: Any = None,
         X: Any = None,
+        whole: bool = False,
+        left: NDArray[np.int64] | None = None,
     ) -> NDArray[np.float64]:
         """Fuse a panel.
 
@@ -262,6 +290,10 @@ class PanelFuser:
             Number of options of each sample, for an :class:`Arbiter`.
         X : array-like or Views, optional
             Input of the samples, for fusions that look at it.
+        whole : bool
+            Whether the caller knows that every answer is finite; it is not looked at again then.
+        left : ndarray of int64, shape (sample,), optional
+            Filled with the wrong answers that the fusion still withstood in each sample.
 
         Returns
         -------
@@ -280,6 +312,12 @@ class PanelFuser:
         A class that nobody present can name gets probability 0. A callable sees the panel with NaN rows
         for the absent.
         """
+        if left is not None:
+            left[:] = self.budget(panel.shape[1])
+        if whole:
+            if self.is_operator:
+                return np.asarray(self.fusion(panel, missing="raise"))
+            return self._call(panel, np.ones(len(panel), dtype=bool), n_options, X)
         gaps = np.isnan(panel)
         present = ~gaps.all(axis=2)
         if faults is not None and faults.any():
@@ -292,7 +330,7 @@ class PanelFuser:
             return self._call(panel, present.any(axis=1), n_options, X)
         if present.all() and not np.isnan(panel).any():
             return np.asarray(self.fusion(panel, missing="raise"))
-        return self._fuse_gaps(panel, present, faults)
+        return self._fuse_gaps(panel, present, faults, left)
 
     def _call(
         self, panel: NDArray[np.float64], somebody: NDArray[np.bool_], n_options: Any, X: Any = None
@@ -320,7 +358,11 @@ class PanelFuser:
         return fused
 
     def _fuse_gaps(
-        self, panel: NDArray[np.float64], present: NDArray[np.bool_], faults: NDArray[np.bool_] | None
+        self,
+        panel: NDArray[np.float64],
+        present: NDArray[np.bool_],
+        faults: NDArray[np.bool_] | None,
+        left: NDArray[np.int64] | None,
     ) -> NDArray[np.float64]:
         counts = present.sum(axis=1)
         spent = np.zeros(len(panel), dtype=int) if faults is None else faults.sum(axis=1)
@@ -328,15 +370,19 @@ class PanelFuser:
         total = self.budget(panel.shape[1])
         short = np.zeros(len(panel), dtype=bool)
         for used in np.unique(spent):
-            left = max(total - int(used), 0)
-            rule = self._with_budget(left)
+            spare = max(total - int(used), 0)
+            rule = self._with_budget(spare)
+            if left is not None:
+                left[spent == used] = spare
             needed = rule.minimum() if self.fusion.row.takes_budget else 1
             enough = (spent == used) & (counts >= max(needed, 1))
             if enough.any():
                 fused[enough] = rule(panel[enough], missing="abstain")
             short |= (spent == used) & (counts > 0) & ~enough
         if short.any():
-            self._fuse_short(panel, counts, short, fused)
+            self._fuse_short(panel, counts, short, fused, left)
+        if left is not None and not self.fusion.row.takes_budget:
+            left[:] = np.minimum(left, np.maximum(counts - 1, 0) // 2)  # breakdown 1/2 of those present
         return fused
 
     def _with_budget(self, n_byzantine: int) -> Any:
@@ -350,6 +396,7 @@ class PanelFuser:
         counts: NDArray[Any],
         short: NDArray[np.bool_],
         fused: NDArray[np.float64],
+        left: NDArray[np.int64] | None,
     ) -> None:
         rows = np.flatnonzero(short)
         text = (
@@ -362,11 +409,13 @@ class PanelFuser:
         if self.short == "prior":
             return
         for count in np.unique(counts[rows]):
-            left = self.budget(panel.shape[1])
-            while left > 0 and self.fusion.minimum(left) > count:
-                left -= 1
+            spare = self.budget(panel.shape[1])
+            while spare > 0 and self.fusion.minimum(spare) > count:
+                spare -= 1
             chosen = rows[counts[rows] == count]
-            rule = self._with_budget(left) if self.fusion.minimum(left) <= count else get_operator("median")
+            if left is not None:
+                left[chosen] = spare
+            rule = self._with_budget(spare) if self.fusion.minimum(spare) <= count else get_operator("median")
             fused[chosen] = rule(panel[chosen], missing="abstain")
 
     def _check_faults(self, faults: NDArray[np.bool_], names: Any) -> None:

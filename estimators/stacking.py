@@ -227,6 +227,10 @@ class Arbiter(BaseEstimator):
 
     def _cells(self, values: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Per (sample, specialist, output) what the model sees; NaN where a specialist is absent."""
+        if self.features_ == "log_odds" and valid.all() and not np.isnan(values.sum()):
+            logs = np.log(np.minimum(np.maximum(values, _FLOOR), 1.0))
+            mean = logs @ np.full(logs.shape[2], 1.0 / logs.shape[2])
+            return np.asarray(logs - mean[:, :, None])
         gaps = np.isnan(values)
         gone = gaps.all(axis=2)
         if self.features_ == "vote":
@@ -259,6 +263,15 @@ class Arbiter(BaseEstimator):
     def _scores(
         self, model: Any, cells: NDArray[np.float64], valid: NDArray[np.bool_]
     ) -> NDArray[np.float64]:
+        coefficients = np.ravel(getattr(model, "coef_", ()))
+        if len(coefficients) == cells.shape[1] + 1 and hasattr(model, "intercept_") and valid.all():
+            # the same sums without a row per option: several times as fast
+            known = np.nan_to_num(cells) if np.isnan(cells.sum()) else cells
+            told = known[:, 0] > 0
+            for i in range(1, known.shape[1]):
+                told |= known[:, i] > 0
+            linear = np.matmul(coefficients[:-1], known)
+            return np.asarray(linear + coefficients[-1] * ~told + np.ravel(model.intercept_)[0])
         sample, option = np.nonzero(valid)
         table = _option_rows(cells, sample, option)
         scores = np.full(valid.shape, -np.inf)

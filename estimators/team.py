@@ -6,7 +6,8 @@ from typing import Any
 
 from sklearn.utils import get_tags
 
-from estimators.ensemble import RobustFusionClassifier, RobustFusionRegressor
+from estimators.ensemble import RobustFusionClassifier
+from estimators.ensemble_regressor import RobustFusionRegressor
 from estimators.specialists import Specialist
 from theory import PanelError
 

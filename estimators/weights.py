@@ -113,10 +113,12 @@ class SkillWeights(BaseEstimator):
         """
         check_is_fitted(self)
         if self.kind == "log_odds":
-            gaps = np.isnan(panel)  # an option that a specialist cannot name never gets its vote
-            votes = np.where(gaps & ~gaps.all(axis=2, keepdims=True), -1.0, panel)
-            return np.asarray(plurality_vote(votes, weights=self.weights_, missing="abstain"))
-        return np.asarray(linear_pool(panel, weights=self.weights_, missing="abstain"))
+            votes = panel
+            if gap_policy(panel) == "abstain":  # an option that a specialist cannot name never gets its vote
+                gaps = np.isnan(panel)
+                votes = np.where(gaps & ~gaps.all(axis=2, keepdims=True), -1.0, panel)
+            return np.asarray(plurality_vote(votes, weights=self.weights_, missing=gap_policy(panel)))
+        return np.asarray(linear_pool(panel, weights=self.weights_, missing=gap_policy(panel)))
 
 
 class CovarianceWeights(BaseEstimator):
@@ -254,6 +256,8 @@ class CovarianceWeights(BaseEstimator):
             NaN where nobody is present.
         """
         check_is_fitted(self)
+        if gap_policy(panel) == "raise":
+            return np.asarray(linear_pool(panel, weights=self.weights_, missing="raise"))
         present = np.isfinite(panel).any(axis=2)
         if self.constraint == "simplex" or present.all():
             return np.asarray(linear_pool(panel, weights=self.weights_, missing="abstain"))
@@ -356,6 +360,11 @@ class TopSpecialists(BaseEstimator):
         if self.task_ == "classification":
             silent = silent.all(axis=1, keepdims=True)
         return np.where(silent, np.nan, pooled)
+
+
+def gap_policy(panel: Any) -> str:
+    """Give the ``missing`` of a fusion: without gaps it need not look for them, which takes ten times as long."""
+    return "raise" if np.isfinite(np.sum(panel)) else "abstain"
 
 
 def _never_zero(score: NDArray[np.float64]) -> NDArray[np.float64]:

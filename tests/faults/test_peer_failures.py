@@ -108,8 +108,8 @@ def test_invalid_answers_are_spent_from_the_budget_of_robust_rules(how, fusion):
 
 @pytest.mark.parametrize("how", ["nan", "one cell", "inf", "raise"])
 def test_declared_failures_abstain_and_the_rest_answer(how):
-    clf, X, y = fitted_with(Specialist(Broken(how), on_error="abstain"))
-    without = RobustFusionClassifier(good(), cv="none").fit(X, y)
+    clf, X, y = fitted_with(Specialist(Broken(how), on_error="abstain"), fusion="mean")
+    without = RobustFusionClassifier(good(), fusion="mean", cv="none").fit(X, y)
     text = (
         "'bad' failed and abstains: RuntimeError: the sensor is gone"
         if how == "raise"
@@ -131,7 +131,7 @@ def test_nan_on_half_the_rows_touches_only_those_rows():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert (voting.predict(X[::-1])[:75] == 0).all()  # the peer: class 0 there, and no warning
-    clf, X, y = fitted_with(Specialist(Broken("nan", rows=0.5), on_error="abstain"))
+    clf, X, y = fitted_with(Specialist(Broken("nan", rows=0.5), on_error="abstain"), fusion="mean")
     everybody = (
         RobustFusionClassifier([*good(), ("bad", Broken("none"))], cv="none").fit(X, y).predict_proba(X)
     )
@@ -201,10 +201,10 @@ def test_a_regressor_that_says_a_million():
         assert fitted.score(X, y) > 0.3
         assert fitted.missing_rate_.tolist() == [0, 0, 0, 1]
     with pytest.warns(FaultWarning, match=told):
-        mean = RobustFusionRegressor(team).fit(X, y)
+        mean = RobustFusionRegressor(team, fusion="mean").fit(X, y)
     with pytest.raises(BudgetError, match="'huge'"):
         mean.predict(X)
-    trusting = RobustFusionRegressor(team, plausible=None).fit(X, y)
+    trusting = RobustFusionRegressor(team, fusion="mean", plausible=None).fit(X, y)
     assert trusting.score(X, y) < -1e6  # asked for, and so it is
 
 

@@ -258,8 +258,8 @@ def test_refusals():
         DynamicSelection(region="X").fit(panel, y, X=lacking)
     with pytest.raises(PanelError, match="holds no numbers"):
         DynamicSelection(region="X").fit(panel, y, X=np.full((60, 1), "a", dtype=object))
-    with pytest.raises(PanelError, match="takes no unequal sample_weight"):
-        DynamicSelection().fit(panel, y, sample_weight=np.arange(60.0))
+    with pytest.raises(PanelError, match="must be whole numbers, or all alike"):
+        DynamicSelection().fit(panel, y, sample_weight=np.arange(60.0) / 2)
     fitted = DynamicSelection(region="X").fit(panel, y, X=X, sample_weight=np.r_[np.ones(59), 0.0])
     assert fitted.n_samples_ == 59
     with pytest.raises(PanelError, match=r"panel needs \(5, 3\) .* as in fit"):
@@ -270,3 +270,17 @@ def test_refusals():
     panel.setflags(write=False)
     clone(DynamicSelection("rrc")).fit(panel, y).fuse(panel)
     np.testing.assert_array_equal(panel, before)
+
+
+@pytest.mark.parametrize("rule", ["ola", "lca", "a_priori", "mcb", "knora_u", "des_p", "des_knn", "rrc"])
+def test_weights_are_counts_of_neighbours(rule):
+    rng = np.random.default_rng(4)
+    y = rng.integers(3, size=90)
+    panel = rng.dirichlet(np.ones(3), size=(90, 5)) + 0.5 * np.eye(3)[y][:, None] * rng.random((90, 5, 1))
+    panel /= panel.sum(axis=2, keepdims=True)
+    counts = rng.integers(0, 4, 60)
+    weighted = DynamicSelection(rule, k=5).fit(panel[:60], y[:60], sample_weight=counts)
+    many = np.repeat(np.arange(60), counts)
+    repeated = DynamicSelection(rule, k=5).fit(panel[many], y[many])
+    assert weighted.n_samples_ == counts.sum()
+    assert np.array_equal(weighted.fuse(panel[60:]), repeated.fuse(panel[60:]))

@@ -70,7 +70,7 @@ def test_one_nearest_neighbour_shows_a_leak():
         (RobustFusionClassifier, KNeighborsClassifier(1), Y),
         (RobustFusionRegressor, KNeighborsRegressor(1), RNG.normal(size=60)),
     ):
-        fused = make([("nn", model), ("nn2", model)], cv=4, random_state=0).fit(X, y)
+        fused = make([("nn", model), ("nn2", model)], fusion="mean", cv=4, random_state=0).fit(X, y)
         assert fused.score(X, y) == pytest.approx(1.0)
         assert fused.solo_scores_["nn"] < 0.6
 

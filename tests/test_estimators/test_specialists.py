@@ -180,7 +180,7 @@ def test_a_frame_stays_a_frame_after_gaps_are_cut():
 def test_an_ensemble_hears_those_who_are_there():
     views, y = gaps(90)
     team = [(name, Specialist(LogisticRegression(), view=name)) for name in ("ear", "eye")]
-    fitted = RobustFusionClassifier(team, cv=3).fit(views, y)
+    fitted = RobustFusionClassifier(team, fusion="mean", cv=3).fit(views, y)
     assert np.isnan(fitted.oof_panel_.values[:, 0]).all(axis=1).sum() == (~views.mask["ear"]).sum()
     assert fitted.missing_rate_[0] == pytest.approx((~views.mask["ear"]).mean())
     alone = fitted.predict_proba(views)[~views.mask["ear"]]

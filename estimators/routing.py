@@ -1,0 +1,87 @@
+"""Metadata on its way through an ensemble: sample weights to specialists, groups to the splitter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
+
+from estimators._compat import raise_for_params, routing_enabled
+from estimators.specialists import Specialist
+
+
+def fit_router(ensemble: Any, members: list[tuple[str, Any]]) -> MetadataRouter:
+    """Say who may be handed what in ``fit``.
+
+    Parameters
+    ----------
+    ensemble : estimator
+        The ensemble; it uses ``sample_weight`` and ``groups`` itself.
+    members : list of (str, estimator)
+        The team without those dropped.
+
+    Returns
+    -------
+    sklearn.utils.metadata_routing.MetadataRouter
+    """
+    router = MetadataRouter(owner=ensemble).add_self_request(ensemble)
+    for name, member in members:
+        router.add(**{name: member}, method_mapping=MethodMapping().add(caller="fit", callee="fit"))
+    if hasattr(ensemble.cv, "split"):
+        router.add(splitter=ensemble.cv, method_mapping=MethodMapping().add(caller="fit", callee="split"))
+    return router
+
+
+def route_fit(
+    ensemble: Any,
+    team: list[tuple[str, Specialist]],
+    *,
+    sample_weight: Any,
+    groups: Any,
+    params: dict[str, Any],
+) -> Any:
+    """Hand each specialist and the splitter what they asked for; give the groups of the folds.
+
+    Parameters
+    ----------
+    ensemble : estimator
+        The ensemble.
+    team : list of (str, Specialist)
+        Fresh ones; ``use_weights`` is switched off for those that did not ask for weights.
+    sample_weight, groups : array-like or None
+        As given to ``fit``.
+    params : dict
+        What else was given to ``fit``.
+
+    Returns
+    -------
+    array-like or None
+        Groups for the splitter.
+
+    Raises
+    ------
+    ValueError
+        If there is other metadata and routing is off (or weights that nobody was told to take or leave,
+        where it is on).
+    TypeError
+        If a specialist asks for metadata other than weights.
+    """
+    if not routing_enabled():
+        raise_for_params(params, ensemble, "fit")
+        return groups
+    given = {"sample_weight": sample_weight, "groups": groups} | params
+    given = {name: value for name, value in given.items() if value is not None}
+    if not given:
+        return groups
+    routed = process_routing(ensemble, "fit", **given)
+    for name, specialist in team:
+        asked = routed[name].fit
+        other = sorted(set(asked) - {"sample_weight"})
+        if other:
+            raise TypeError(
+                f"specialist {name!r} asks for {other} in fit; an ensemble hands on sample_weight only. Give them in "
+                "the specialist's constructor."
+            )
+        if "sample_weight" not in asked:
+            specialist.set_params(use_weights=False)
+    return routed["splitter"].split.get("groups", groups) if "splitter" in routed else groups
