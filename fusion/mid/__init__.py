@@ -21,6 +21,7 @@ _EXPORTS = {
     "MidOperator": "operator",
     "MidRow": "_rows",
     "MixtureOfExpertsFusion": "experts",
+    "MonolithFusion": "monolith",
     "ProductOfExpertsFusion": "experts",
     "RobustFusion": "robust",
     "StreamAttention": "streams",
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from fusion.mid.concat import ConcatFusion, MeanFusion
     from fusion.mid.experts import MixtureOfExpertsFusion, ProductOfExpertsFusion
     from fusion.mid.gated import FiLMFusion, GatedFusion
+    from fusion.mid.monolith import MonolithFusion
     from fusion.mid.operator import FusionOut, MidOperator
     from fusion.mid.robust import RobustFusion
     from fusion.mid.streams import StreamAttention

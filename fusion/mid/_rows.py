@@ -230,6 +230,16 @@ _ROWS = (
         "Tsai 2019",
         variants=({"attend": "pairwise"},),
     ),
+    MidRow(
+        "monolith",
+        "fusion.mid.monolith:MonolithFusion",
+        "two hidden layers on all raw features and the mask",
+        "(D+V)w+w+w²+w, D raw features",
+        lambda w, v: (v * w + v) * w + w + w * w + w,
+        "zeros and its mask bit",
+        "unprotected",
+        "the arm to compare with",
+    ),
 )
 _BY_NAME = {row.name: row for row in _ROWS}
 

@@ -60,6 +60,8 @@ class MidOperator(nn.Module):
         What an encoder must give, in multiples of `width`.
     takes_tokens : bool
         Whether sequences (sample, token, width) are read token by token; they are averaged otherwise.
+    reads_raw : bool
+        Whether it takes raw views, of other widths, and so needs no encoders.
 
     Raises
     ------
@@ -75,6 +77,7 @@ class MidOperator(nn.Module):
 
     emits: ClassVar[int] = 1
     takes_tokens: ClassVar[bool] = False
+    reads_raw: ClassVar[bool] = False
     needs_views: ClassVar[int] = 1
 
     def __init__(self, width: int, n_views: int | Sequence[str]):
@@ -128,15 +131,21 @@ class MidOperator(nn.Module):
         PanelError
             If shapes or names do not fit.
         """
+        return self._fuse(*self._read(views, mask, padding, (self.width * self.emits,) * self.n_views))
+
+    def _read(
+        self, views: Any, mask: Any, padding: Any, widths: Sequence[int]
+    ) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        """Give tokens (sample, token, width_v), which of them are there, and which views are."""
         listed = self._listed(views)
         padded = self._listed(padding) if padding is not None else [None] * self.n_views
         masks = self._mask(mask)
-        width = self.width * self.emits
         like = next((view for view in listed if view is not None), None)
         if like is None:
             raise PanelError("no view holds anything. Give at least one tensor.")
         tokens, keep, present = [], [], []
         for v, (view, pad) in enumerate(zip(listed, padded, strict=True)):
+            width = widths[v]
             if view is None:
                 view = like.new_zeros(like.shape[0], width)
                 here = torch.zeros(like.shape[0], dtype=torch.bool, device=like.device)
@@ -158,7 +167,7 @@ class MidOperator(nn.Module):
             tokens.append(torch.where(used[..., None], cells, torch.zeros_like(cells)))
             keep.append(used)
             present.append(here)
-        return self._fuse(tokens, keep, torch.stack(present, dim=1))
+        return tokens, keep, torch.stack(present, dim=1)
 
     def _fuse(self, tokens: list[Tensor], keep: list[Tensor], present: Tensor) -> FusionOut:
         stacked = torch.stack([_pool(t, k) for t, k in zip(tokens, keep, strict=True)], dim=1)

@@ -62,6 +62,7 @@ class StreamAttention(MidOperator):
     """
 
     takes_tokens: ClassVar[bool] = True
+    reads_raw: ClassVar[bool] = True
 
     def __init__(
         self,
