@@ -312,7 +312,7 @@ def read_all(
         gone = int((~present).sum())
         if gone and missing == "raise":
             raise PanelError(f"view {reader.name!r} is absent in {gone} rows. Set missing='abstain'.")
-        if gone and tell_new_gaps and not reader.ever_absent:
+        if gone and tell_new_gaps and not reader.ever_absent and len(readers) > 1:
             warnings.warn(
                 f"view {reader.name!r} never absent in fit, absent in {gone} of {n_samples} rows. Fit with "
                 "view_dropout > 0.",
