@@ -29,11 +29,14 @@ _EXPORTS: dict[str, str] = {
     "RobustFusionRegressor": "ensemble",
     "SkillWeights": "weights",
     "Specialist": "specialists",
+    "StageComparison": "stages.comparison",
     "TemperatureScaling": "calibration",
     "TopSpecialists": "weights",
     "TruthInference": "truth",
     "Views": "views",
     "alignment_score": "early",
+    "compare_stages": "stages.comparison",
+    "equal_budget_experiment": "stages.experiment",
     "learned_fusion_names": "fusions",
     "make_fusion": "team",
     "PanelTable": "readers.reader",
@@ -71,6 +74,8 @@ if TYPE_CHECKING:
     from estimators.selection import DecorrelatedSelection, GreedySelection
     from estimators.specialists import Specialist
     from estimators.stacking import Arbiter
+    from estimators.stages.comparison import StageComparison, compare_stages
+    from estimators.stages.experiment import equal_budget_experiment
     from estimators.team import make_fusion
     from estimators.truth import TruthInference
     from estimators.views import Views

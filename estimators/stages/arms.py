@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.metrics import log_loss
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from estimators.early import EarlyFusionClassifier
 from estimators.mid.classifier import MidFusionClassifier
@@ -339,17 +340,14 @@ class _Arbiter:
 
 def _arbiter(panel: IndependentPanel, protocol: Protocol, *, disagreement: bool) -> Fitted:
     """Fit a logistic arbiter on the validation rows, which no network learned from; C by inner cross-validation."""
-    from sklearn.linear_model import LogisticRegressionCV
-    from sklearn.model_selection import StratifiedKFold
-
     features = panel.evidence(panel.validation, disagreement=disagreement)
     counts = np.bincount(panel.truth)
     folds = int(min(3, counts[counts > 0].min()))
+    splitter = StratifiedKFold(max(folds, 2), shuffle=True, random_state=protocol.seed)
     grid = np.geomspace(1e-3, 1.0, len(protocol.draws) + 1)
     if folds < 2:
         model: Any = LogisticRegression(C=0.1, max_iter=1000).fit(features, panel.truth)
     else:
-        splitter = StratifiedKFold(folds, shuffle=True, random_state=protocol.seed)
         model = LogisticRegressionCV(
             Cs=grid,
             cv=splitter,
@@ -359,7 +357,12 @@ def _arbiter(panel: IndependentPanel, protocol: Protocol, *, disagreement: bool)
             use_legacy_attributes=False,
         ).fit(features, panel.truth)
     size = int(model.coef_.size + model.intercept_.size)
-    loss = float(log_loss(panel.truth, model.predict_proba(features), labels=model.classes_))
+    if folds < 2:
+        said = model.predict_proba(features)
+    else:  # not on the rows it learned from, or an arbiter would always look best
+        again = LogisticRegression(C=float(np.mean(model.C_)), max_iter=1000)
+        said = cross_val_predict(again, features, panel.truth, cv=splitter, method="predict_proba")
+    loss = float(log_loss(panel.truth, said, labels=model.classes_))
     return Fitted(_Arbiter(panel, model, disagreement), panel.n_parameters + size, loss)
 
 

@@ -209,6 +209,7 @@ def _geometric_median(views: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
     """Minimise the sum of distances by Weiszfeld's steps (Vardi-Zhang); the gradient is implicit."""
     fixed = views.detach().double()
     here = present.double()
+    tolerance = 1e-14 if views.dtype == torch.float64 else 1e-7
     with torch.no_grad():
         centre = masked_mean(fixed, present)
         scale = (fixed - centre[:, None]).abs().amax(dim=(1, 2)).clamp(min=torch.finfo(torch.float64).tiny)
@@ -225,7 +226,7 @@ def _geometric_median(views: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
             moved = torch.where(total > 0, held[:, None] * centre + (1 - held[:, None]) * target, centre)
             step = (moved - centre).abs().amax(dim=1)
             centre = moved
-            if bool((step <= 1e-14 * scale).all()):
+            if bool((step <= tolerance * scale).all()):
                 break
         # A view that is the solution has no direction of its own: the gradient goes to it alone.
         length = (fixed - centre[:, None]).norm(dim=-1)
@@ -243,6 +244,8 @@ def _geometric_median(views: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         eye = torch.eye(views.shape[-1], dtype=torch.float64, device=views.device)
         total = inverse.sum(dim=1)
         bend = total[:, None, None] * eye - torch.einsum("nv,nvi,nvj->nij", inverse, unit, unit)
+        # Of two views every point between is a solution; the one given is their mean, and so is its gradient.
+        single = single | (present.sum(dim=1) <= 2)
         bend = torch.where(single[:, None, None] | (total == 0)[:, None, None], eye, bend)
         bend = bend + 1e-12 * total.clamp(min=1.0)[:, None, None] * eye
     # d(centre) = H^-1 sum_i (I - u_i u_i') / r_i dx_i: the linear map of each view's displacement.

@@ -127,6 +127,7 @@ class StreamAttention(MidOperator):
         listed = self._listed(views)
         clocks = self._listed(times) if times is not None else [None] * self.n_views
         pads = self._listed(padding) if padding is not None else [None] * self.n_views
+        masks = self._mask(mask)
         like = next((view for view in listed if view is not None), None)
         if like is None:
             raise PanelError("no view holds anything. Give at least one tensor.")
@@ -144,6 +145,8 @@ class StreamAttention(MidOperator):
             gone = torch.isnan(cells).all(dim=-1)
             if pads[v] is not None:
                 gone = gone | pads[v]
+            if masks is not None and masks[v] is not None:
+                gone = gone | ~masks[v][:, None]
             pads[v] = gone
             clean = torch.where(gone[..., None], torch.zeros_like(cells), cells)
             clock = clocks[v]
