@@ -180,7 +180,7 @@ class MidNetwork(nn.Module):
             for reader in plan.readers:
                 own = given.get(reader.name)
                 if isinstance(own, nn.Module):
-                    self.encoders.append(Adapter(own, emitted))
+                    self.encoders.append(Adapter(copy.deepcopy(own), emitted))
                 else:
                     count = 1 if reader.is_sequence else tokens
                     self.encoders.append(

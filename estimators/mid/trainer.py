@@ -229,7 +229,7 @@ def train(
     size = n if settings.batch_size is None else min(settings.batch_size, n)
     n_batches = math.ceil(n / size)
     total = max(settings.max_iter * n_batches, 1)
-    history, best, best_state = History(), math.inf, None
+    history, best, best_state = History(), math.inf, copy.deepcopy(network.state_dict())
     blend = _Blend(network, data, valid) if settings.balance == "gblend" else None
     step = 0
     parameters = [p for p in network.parameters() if p.requires_grad]
@@ -255,7 +255,8 @@ def train(
             losses += loss.detach() * batch.weight.sum()
         history.train.append(float(losses / data.weight.sum()))
         stop = False
-        if not math.isfinite(history.train[-1]):
+        sound = all(bool(torch.isfinite(p).all()) for p in parameters)
+        if not math.isfinite(history.train[-1]) or not sound:
             culprit = _culprit(network, data)
             warnings.warn(
                 f"loss not finite at epoch {epoch}{culprit}. Lower lr or clip the input.",
@@ -274,7 +275,7 @@ def train(
             if blend is not None and (epoch + 1) % _BLEND_EVERY == 0:
                 blend.update(network, data, valid)
         else:
-            history.best_epoch = epoch
+            history.best_epoch, best_state = epoch, copy.deepcopy(network.state_dict())
             if settings.checkpoint is not None:
                 write_weights(settings.checkpoint, network)
         told = {
@@ -288,8 +289,7 @@ def train(
         stop = any([bool(call(told)) for call in settings.callbacks]) or stop
         if stop:
             break
-    if best_state is not None:
-        network.load_state_dict(best_state)
+    network.load_state_dict(best_state)
     network.eval()
     return history
 
