@@ -34,7 +34,7 @@ _EXPORTS: dict[str, str] = {
     "TopSpecialists": "weights",
     "TruthInference": "truth",
     "Views": "views",
-    "alignment_score": "early",
+    "alignment_score": "alignment",
     "compare_stages": "stages.comparison",
     "equal_budget_experiment": "stages.experiment",
     "learned_fusion_names": "fusions",
@@ -57,6 +57,7 @@ __all__ = sorted(_EXPORTS)
 __getattr__, __dir__ = attach(__name__, _EXPORTS)
 
 if TYPE_CHECKING:
+    from estimators.alignment import alignment_score
     from estimators.audit import PanelAudit
     from estimators.calibration import OneVsRestCalibration, TemperatureScaling
     from estimators.datasets.av_digits import AVDigits, load_av_digits
@@ -64,7 +65,7 @@ if TYPE_CHECKING:
     from estimators.datasets.mfeat import SixViewDigits, load_mfeat
     from estimators.datasets.view_tasks import ViewTask, load_view_task, view_task_names
     from estimators.dynamic import DynamicSelection
-    from estimators.early import EarlyFusionClassifier, EarlyFusionRegressor, alignment_score
+    from estimators.early import EarlyFusionClassifier, EarlyFusionRegressor
     from estimators.ensemble import RobustFusionClassifier, RobustFusionRegressor
     from estimators.fusions import learned_fusion_names
     from estimators.gating import Gate

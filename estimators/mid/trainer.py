@@ -20,7 +20,7 @@ from estimators.mid.network import MidNetwork, NetworkOut
 from estimators.mid.reading import ViewInput
 from estimators.mid.weights_file import write_weights
 from fusion.mid import auxiliary_loss, blend_weights, gradient_scales, view_dropout
-from fusion.mid.training import row_losses
+from fusion.mid._masked import row_losses
 from theory import FaultWarning, PanelError
 
 _BLEND_EVERY = 5

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from theory._lazy import attach
 
 _EXPORTS = {
+    "BlockScaling": "scaling",
     "Ragged": "ragged",
     "ScaledConcat": "scaling",
     "align_views": "alignment",
@@ -20,4 +21,4 @@ __getattr__, __dir__ = attach(__name__, _EXPORTS)
 if TYPE_CHECKING:
     from fusion.early.alignment import align_views, resample_stream
     from fusion.early.ragged import Ragged, pool_ragged
-    from fusion.early.scaling import ScaledConcat, concat_views, scale_blocks
+    from fusion.early.scaling import BlockScaling, ScaledConcat, concat_views, scale_blocks

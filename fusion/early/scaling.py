@@ -26,6 +26,12 @@ class BlockScaling:
         Of the block.
     ever_absent : bool
         Whether a sample of the fit lacked the view.
+
+    Examples
+    --------
+    >>> from fusion.early import scale_blocks
+    >>> scale_blocks({"a": [[1.0], [3.0]]})["a"].centre.tolist()
+    [2.0]
     """
 
     centre: NDArray[np.float64]
@@ -77,7 +83,7 @@ def scale_blocks(
     """
     if block_scale not in (None, "equal", "mfa"):
         raise PanelError(f"block_scale is None, 'equal' or 'mfa'; got {block_scale!r}.")
-    arrays, present = read_views(views, mask)
+    arrays, present = _read_views(views, mask)
     n = len(next(iter(arrays.values())))
     weight = np.ones(n) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
     width = float(np.mean([values.shape[1] for values in arrays.values()]))
@@ -146,7 +152,7 @@ def concat_views(
     unknown = [name for name in views if name not in blocks]
     if unknown:
         raise PanelError(f"unknown view {unknown[0]!r}; fitted: {', '.join(blocks)}.")
-    arrays, present = read_views(views, mask)
+    arrays, present = _read_views(views, mask)
     n = len(next(iter(arrays.values())))
     parts, flags = [], []
     for name, block in blocks.items():
@@ -248,7 +254,7 @@ class ScaledConcat:
         return concat_views(views, self.blocks_, mask=mask, add_mask=self.add_mask, clip=self.clip)
 
 
-def read_views(
+def _read_views(
     views: Mapping[str, Any], mask: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.bool_]]]:
     """Check views of one row per sample and say which rows are present.
@@ -285,7 +291,9 @@ def read_views(
         raise PanelError(f"views differ in samples: {told}. Use align_views(how='inner').")
     present: dict[str, NDArray[np.bool_]] = {}
     for name, values in arrays.items():
-        here = np.asarray(~np.isnan(values).all(axis=1) if values.shape[1] else np.ones(len(values)), dtype=bool)
+        here = np.asarray(
+            ~np.isnan(values).all(axis=1) if values.shape[1] else np.ones(len(values)), dtype=bool
+        )
         if mask is not None and name in mask:
             here = np.logical_and(here, np.asarray(mask[name], dtype=bool))
         broken = np.flatnonzero(here & ~np.isfinite(values).all(axis=1))

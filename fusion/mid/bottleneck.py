@@ -8,8 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from fusion.mid.blocks import AttentionBlock, masked_average, positions, token_numbers
-from fusion.mid.operator import FusionOut, MidOperator, masked_mean
+from fusion.mid._blocks import AttentionBlock, masked_average, positions, token_numbers
+from fusion.mid._masked import masked_mean
+from fusion.mid.operator import FusionOut, MidOperator
 from theory._exceptions import PanelError
 
 

@@ -8,7 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fusion.mid.operator import FusionOut, MidOperator, masked_mean
+from fusion.mid._masked import masked_mean, side_by_side
+from fusion.mid.operator import FusionOut, MidOperator
 from theory._exceptions import PanelError
 
 
@@ -111,8 +112,3 @@ class MeanFusion(MidOperator):
             return self._out(views.gather(1, drawn[:, None, :])[:, 0], views, share)
         fused = masked_mean(views, present) if self.pool == "mean" else views.sum(dim=1)
         return self._out(fused, views, share)
-
-
-def side_by_side(views: Tensor, present: Tensor) -> Tensor:
-    """Flatten (sample, specialist, width) and append the mask; absent views are 0 already."""
-    return torch.cat([views.flatten(1), present.to(views.dtype)], dim=1)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fusion.mid.concat import side_by_side
+from fusion.mid._masked import side_by_side
 from fusion.mid.operator import FusionOut, MidOperator
 from theory._exceptions import PanelError
 

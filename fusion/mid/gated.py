@@ -8,7 +8,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from fusion.mid.operator import FusionOut, MidOperator, masked_mean
+from fusion.mid._masked import masked_mean, masked_softmax
+from fusion.mid.operator import FusionOut, MidOperator
 from theory._exceptions import PanelError
 
 
@@ -131,10 +132,3 @@ class FiLMFusion(MidOperator):
         base = torch.where(present[:, [self.base]], views[:, self.base], self.learned_base.to(views.dtype))
         scaled = (1.0 + self.scale(condition)) * base + self.shift(condition)
         return self._out(torch.where(told, scaled, base), views, None)
-
-
-def masked_softmax(score: Tensor, keep: Tensor, *, dim: int) -> Tensor:
-    """Softmax over what is there; 0 everywhere where nothing is."""
-    low = torch.where(keep, score, torch.full_like(score, torch.finfo(score.dtype).min))
-    z = torch.softmax(low, dim=dim)
-    return torch.where(keep, z, torch.zeros_like(z))

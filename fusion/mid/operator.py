@@ -14,7 +14,7 @@ from theory._exceptions import PanelError
 class FusionOut(NamedTuple):
     """What a mid operator gives.
 
-    Attributes
+    Parameters
     ----------
     fused : Tensor of shape (sample, out_features)
         The fused embedding; rows without any view are finite and mean nothing.
@@ -224,10 +224,3 @@ def _pool(tokens: Tensor, keep: Tensor) -> Tensor:
         return tokens[:, 0]
     count = keep.sum(dim=1, keepdim=True).clamp(min=1)
     return tokens.sum(dim=1) / count.to(tokens.dtype)
-
-
-def masked_mean(views: Tensor, present: Tensor) -> Tensor:
-    """Average the present views, (sample, specialist, width) to (sample, width); 0 without any."""
-    share = present.to(views.dtype)
-    share = share / share.sum(dim=1, keepdim=True).clamp(min=1)
-    return torch.einsum("nv,nvw->nw", share, views)

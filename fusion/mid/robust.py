@@ -8,7 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fusion.mid.operator import FusionOut, MidOperator, masked_mean
+from fusion.mid._masked import masked_mean
+from fusion.mid.operator import FusionOut, MidOperator
 from theory._exceptions import BudgetError, PanelError
 
 RULES = ("mean", "median", "trimmed_mean", "geometric_median", "krum")
@@ -131,7 +132,7 @@ class RobustFusion(MidOperator):
         budget = torch.minimum(asked, ((count - (3 if rule == "krum" else 1)) // 2).clamp(min=0))
         if self.on_shortfall == "raise" and rule != "mean":
             self._check(rule, asked, count)
-        fused, weights = robust_rule(rule, views, present, budget)
+        fused, weights = _robust_rule(rule, views, present, budget)
         return FusionOut(fused, views, weights, fused.new_zeros(()), removed)
 
     def _check(self, rule: str, asked: Tensor, count: Tensor) -> None:
@@ -145,7 +146,7 @@ class RobustFusion(MidOperator):
             )
 
 
-def robust_rule(rule: str, views: Tensor, present: Tensor, budget: Tensor) -> tuple[Tensor, Tensor | None]:
+def _robust_rule(rule: str, views: Tensor, present: Tensor, budget: Tensor) -> tuple[Tensor, Tensor | None]:
     """Fuse the present views of each sample by a robust rule.
 
     Parameters

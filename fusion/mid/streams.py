@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from fusion.mid.blocks import AttentionBlock, masked_average, positions, token_numbers
+from fusion.mid._blocks import AttentionBlock, masked_average, positions, token_numbers
 from fusion.mid.operator import FusionOut, MidOperator
 from theory._exceptions import BudgetError, PanelError
 

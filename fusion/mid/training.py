@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from theory._exceptions import PanelError
 
@@ -227,12 +225,3 @@ def gradient_scales(logits: Tensor, target: Tensor, mask: Tensor, *, alpha: floa
 
 def _entropy(p: Tensor) -> Tensor:
     return -torch.special.xlogy(p, p).sum(dim=-1)
-
-
-def row_losses(scores: Tensor, target: Tensor) -> Tensor:
-    """Give cross-entropy for class numbers, squared error for numbers, per row of (..., output)."""
-    if target.dtype == torch.int64:
-        flat = functional.cross_entropy(scores.flatten(0, -2), target.flatten(), reduction="none")
-        return flat.reshape(target.shape)
-    losses: Any = (scores - target).square().mean(dim=-1)
-    return losses

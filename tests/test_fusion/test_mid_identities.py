@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 
 import fusion.mid as mid
-from fusion.mid.blocks import AttentionBlock, positions
+from fusion.mid._blocks import AttentionBlock, positions
 
 RNG = torch.Generator().manual_seed(0)
 
