@@ -91,8 +91,9 @@ class _EarlyFusion(MetaEstimatorMixin, BaseEstimator):
         rows = np.flatnonzero(kept)
         if weight is not None:
             rows = rows[weight[rows] > 0]
-        cut = {name: values[rows] for name, values in arrays.items()}
-        here = {name: part[rows] for name, part in mask.items()}
+        everybody = len(rows) == len(kept)
+        cut = arrays if everybody else {name: values[rows] for name, values in arrays.items()}
+        here = mask if everybody else {name: part[rows] for name, part in mask.items()}
         mass = None if weight is None else weight[rows]
         self.scaling_ = ScaledConcat(self.block_scale, self.add_mask, self.clip)
         self.scaling_.fit(cut, here, sample_weight=mass)
@@ -177,7 +178,7 @@ class _EarlyFusion(MetaEstimatorMixin, BaseEstimator):
                 raw = pool_ragged(raw)
             elif raw.ndim == 3:
                 raw = raw.reshape(len(raw), -1)
-            arrays[name], mask[name] = np.where(present[:, None], raw, 0.0), present
+            arrays[name], mask[name] = raw if present.all() else np.where(present[:, None], raw, 0.0), present
         return arrays, mask
 
     def _check_input(self, X: Any, *, reset: bool) -> Any:

@@ -225,20 +225,20 @@ class MidNetwork(nn.Module):
         -------
         NetworkOut
         """
-        clean = []
-        for v, values in enumerate(views):
-            here = mask[:, v].reshape(-1, *[1] * (values.dim() - 1))
-            pad = padding[v]
-            if pad is not None:
-                here = here & ~pad[..., None]
-            clean.append(torch.where(here, values, torch.zeros_like(values)))
-        encoded = (
-            [encoder(values) for encoder, values in zip(self.encoders, clean, strict=True)]
-            if self.encoders
-            else clean
-        )
+        # What stands where a view is absent is finite (`scaled` puts its mean there), so encoders may see it: the
+        # operator gives it no weight, and its gradient is 0 times something finite.
+        encoded = list(views)
+        if self.encoders:
+            encoded = [encoder(values) for encoder, values in zip(self.encoders, views, strict=True)]
         pads = [pad if e.dim() == 3 else None for e, pad in zip(encoded, padding, strict=True)]
-        out = self.fusion(encoded, mask, pads)
+        together = (
+            not self.fusion.takes_tokens and not self.fusion.reads_raw and all(e.dim() == 2 for e in encoded)
+        )
+        if together:
+            stacked = torch.stack(encoded, dim=1) * mask[..., None]
+            out = self.fusion._fuse_vectors(stacked, mask)
+        else:
+            out = self.fusion(encoded, mask, pads)
         scores = self.head(out.fused)
         view_scores = None
         if self.shares_head:

@@ -151,6 +151,9 @@ def read_raw(X: Any, name: str, selector: Any, transformer: Any) -> tuple[Any, N
         raise PanelError(
             f"view {name!r} has shape {values.shape}; needed (sample, feature) or (sample, token, feature)."
         )
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(values.sum()):  # a finite sum has finite terms
+            return values, present
     axes = tuple(range(1, values.ndim))
     present = present & ~np.isnan(values).all(axis=axes)
     broken = np.flatnonzero(present & ~np.isfinite(values).all(axis=axes))

@@ -57,17 +57,26 @@ class Batch:
     weight: Tensor
 
     def take(self, rows: Tensor) -> Batch:
-        """Give some rows; sequences are cut at the longest that is left."""
-        views, padding = [], []
-        for values, pad in zip(self.views, self.padding, strict=True):
-            values = values[rows]
+        """Give some rows, copied."""
+        return self._each(lambda tensor: tensor[rows])
+
+    def cut(self, low: int, high: int) -> Batch:
+        """Give a range of rows without a copy; sequences are cut at the longest that is left."""
+        part = self._each(lambda tensor: tensor[low:high])
+        for v, pad in enumerate(part.padding):
             if pad is not None:
-                pad = pad[rows]
-                longest = max(int((~pad).sum(dim=1).max()), 1) if len(pad) else 1
-                values, pad = values[:, :longest], pad[:, :longest]
-            views.append(values)
-            padding.append(pad)
-        return Batch(views, padding, self.mask[rows], self.target[rows], self.weight[rows])
+                longest = max(int((~pad).sum(dim=1).max()), 1)
+                part.views[v], part.padding[v] = part.views[v][:, :longest], pad[:, :longest]
+        return part
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        return Batch(
+            [change(values) for values in self.views],
+            [None if pad is None else change(pad) for pad in self.padding],
+            change(self.mask),
+            change(self.target),
+            change(self.weight),
+        )
 
     def __len__(self) -> int:
         return len(self.mask)
@@ -236,9 +245,10 @@ def train(
     for epoch in _progress(settings):
         network.train()
         losses = torch.zeros((), dtype=data.weight.dtype, device=device)
-        rows = torch.randperm(n, generator=order).to(device) if size < n else None
+        # All rows are shuffled once an epoch: minibatches are then ranges, which cost no copy.
+        dealt = data.take(torch.randperm(n, generator=order).to(device)) if size < n else data
         for b in range(n_batches):
-            batch = data if rows is None else data.take(rows[b * size : (b + 1) * size])
+            batch = dealt.cut(b * size, min((b + 1) * size, n)) if size < n else data
             if not settings.constant_lr:
                 for group in optimizer.param_groups:
                     group["lr"] = settings.lr * one_cycle(step / total)
@@ -357,13 +367,7 @@ def infer(network: MidNetwork, data: Batch) -> Iterator[tuple[slice, NetworkOut]
     with torch.no_grad(), few_threads(network):
         for lo in range(0, max(len(data), 1), _EVALUATION_ROWS):
             rows = slice(lo, min(lo + _EVALUATION_ROWS, len(data)))
-            part = Batch(
-                [v[rows] for v in data.views],
-                [None if p is None else p[rows] for p in data.padding],
-                data.mask[rows],
-                data.target[rows],
-                data.weight[rows],
-            )
+            part = data.cut(rows.start, rows.stop) if len(data) else data
             yield rows, network(part.views, part.mask, part.padding)
 
 

@@ -92,9 +92,13 @@ def scale_blocks(
         here = present[name] & (weight > 0)
         if not here.any():
             raise PanelError(f"view {name!r} is present in no sample. Drop it.")
-        rows, mass = values[here], weight[here]
-        centre = np.average(rows, axis=0, weights=mass)
-        spread = np.sqrt(np.average((rows - centre) ** 2, axis=0, weights=mass))
+        rows, mass = (values, weight) if here.all() else (values[here], weight[here])
+        share = mass / mass.sum()
+        centre = share @ rows
+        gap = rows - centre
+        drift = share @ gap  # what rounding left of a large offset
+        centre = centre + drift
+        spread = np.sqrt(np.maximum(share @ np.square(gap, out=gap) - drift**2, 0.0))
         flat = spread < 10 * np.finfo(np.float64).eps * np.abs(centre)
         spread = np.where(flat | (spread == 0), 1.0, spread)
         block = 1.0
@@ -165,10 +169,14 @@ def concat_views(
                 raise PanelError(
                     f"view {name!r} has {values.shape[1]} features; fitted with {len(block.centre)}."
                 )
-            z = (np.where(here[:, None], values, block.centre) - block.centre) / block.spread
+            # One fresh array, then in place: each further pass would cost as much as the fit of a small model.
+            z = (values if here.all() else np.where(here[:, None], values, block.centre)) - block.centre
+            z /= block.spread
             if clip is not None:
-                z = np.clip(z, -clip, clip)
-            parts.append(block.weight * z)
+                np.clip(z, -clip, clip, out=z)
+            if block.weight != 1.0:
+                z *= block.weight
+            parts.append(z)
         if add_mask is True or (add_mask == "auto" and block.ever_absent):
             flags.append(here.astype(np.float64))
     return np.concatenate([*parts, *(flag[:, None] for flag in flags)], axis=1)
@@ -291,12 +299,16 @@ def _read_views(
         raise PanelError(f"views differ in samples: {told}. Use align_views(how='inner').")
     present: dict[str, NDArray[np.bool_]] = {}
     for name, values in arrays.items():
-        here = np.asarray(
-            ~np.isnan(values).all(axis=1) if values.shape[1] else np.ones(len(values)), dtype=bool
+        with np.errstate(over="ignore", invalid="ignore"):
+            sound = bool(np.isfinite(values.sum()))  # a finite sum has finite terms
+        here = (
+            np.ones(len(values), dtype=bool)
+            if sound
+            else np.asarray(~np.isnan(values).all(axis=1), dtype=bool)
         )
         if mask is not None and name in mask:
             here = np.logical_and(here, np.asarray(mask[name], dtype=bool))
-        broken = np.flatnonzero(here & ~np.isfinite(values).all(axis=1))
+        broken = np.zeros(0) if sound else np.flatnonzero(here & ~np.isfinite(values).all(axis=1))
         if len(broken):
             what = "partly NaN" if not np.isinf(values[broken]).any() else "not finite"
             raise PanelError(

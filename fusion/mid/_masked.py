@@ -9,11 +9,33 @@ from torch import Tensor
 from torch.nn import functional
 
 
+def clean(views: Tensor, present: Tensor) -> Tensor:
+    """Put 0 where nothing is there, so that its content reaches neither a product nor a gradient.
+
+    A product with the mask would do where all is finite, and takes a sixth of the time of `where`; 0 times NaN is NaN.
+    """
+    if not torch.compiler.is_compiling() and bool(torch.isfinite(views.detach().sum(dim=-1)).all()):
+        return views * present[..., None]
+    return torch.where(present[..., None], views, torch.zeros_like(views))
+
+
+def weighted_sum(share: Tensor, views: Tensor) -> Tensor:
+    """Add up (sample, specialist, width) with weights (sample, specialist).
+
+    View by view: a product of the whole is a fresh block of memory as large as all views, and a batched matrix product
+    of one row takes five times as long.
+    """
+    total = share[:, :1] * views[:, 0]
+    for v in range(1, views.shape[1]):
+        total = torch.addcmul(total, share[:, v : v + 1], views[:, v])
+    return total
+
+
 def masked_mean(views: Tensor, present: Tensor) -> Tensor:
     """Average the present views, (sample, specialist, width) to (sample, width); 0 without any."""
     share = present.to(views.dtype)
     share = share / share.sum(dim=1, keepdim=True).clamp(min=1)
-    return torch.einsum("nv,nvw->nw", share, views)
+    return weighted_sum(share, views)
 
 
 def side_by_side(views: Tensor, present: Tensor) -> Tensor:

@@ -89,7 +89,7 @@ class LowRankFusion(MidOperator):
     >>> import torch
     >>> fuse = LowRankFusion(8, 3)
     >>> fuse(torch.zeros(5, 3, 8)).fused.shape, len(list(fuse.parameters()))
-    (torch.Size([5, 8]), 7)
+    (torch.Size([5, 8]), 5)
     """
 
     def __init__(self, width: int, n_views: int | Sequence[str], *, rank: int = 4):
@@ -97,12 +97,10 @@ class LowRankFusion(MidOperator):
         if rank < 1:
             raise PanelError(f"rank is at least 1; got {rank}.")
         self.rank = rank
-        # A ParameterList: factors in a plain list would never be trained, moved or saved.
-        self.factors = nn.ParameterList()
-        for _ in range(self.n_views):
-            factor = torch.randn(width + 1, rank, width) / math.sqrt(width + 1)
-            factor[0] = 1.0
-            self.factors.append(nn.Parameter(factor))
+        # One parameter of all views: factors in a plain list would never be trained, moved or saved.
+        factors = torch.randn(self.n_views, width + 1, rank, width) / math.sqrt(width + 1)
+        factors[:, 0] = 1.0
+        self.factors = nn.Parameter(factors)
         self.mixing = nn.Parameter(torch.full((rank,), 1.0 / rank))
         self.bias = nn.Parameter(torch.zeros(width))
         self.norm = nn.LayerNorm(width)
@@ -121,13 +119,15 @@ class LowRankFusion(MidOperator):
         -------
         Tensor of shape (sample, width)
         """
-        product: Tensor | None = None
-        for v, factor in enumerate(self.factors):
-            term = torch.einsum("nd,drw->nrw", views[:, v], factor[1:]) + factor[0]
-            term = torch.where(present[:, v, None, None], term, torch.ones_like(term))
-            product = term if product is None else product * term
-        assert product is not None
-        return torch.einsum("r,nrw->nw", self.mixing, product) + self.bias
+        flat = self.factors.flatten(2)
+        terms = torch.baddbmm(flat[:, :1], views.transpose(0, 1), flat[:, 1:])
+        terms = torch.where(present.T[..., None], terms, torch.ones_like(terms))
+        product = terms[0]
+        for term in terms[1:]:
+            product = product * term
+        return (
+            torch.einsum("r,nrw->nw", self.mixing, product.unflatten(1, (self.rank, self.width))) + self.bias
+        )
 
     def _fuse_vectors(self, views: Tensor, present: Tensor) -> FusionOut:
         return self._out(self.norm(self.contract(views, present)), views, None)

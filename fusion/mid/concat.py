@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fusion.mid._masked import masked_mean, side_by_side
+from fusion.mid._masked import side_by_side, weighted_sum
 from fusion.mid.operator import FusionOut, MidOperator
 from theory._exceptions import PanelError
 
@@ -110,5 +110,5 @@ class MeanFusion(MidOperator):
             safe = torch.where(present.any(dim=1, keepdim=True), share, torch.ones_like(share))
             drawn = torch.multinomial(safe, views.shape[-1], replacement=True)
             return self._out(views.gather(1, drawn[:, None, :])[:, 0], views, share)
-        fused = masked_mean(views, present) if self.pool == "mean" else views.sum(dim=1)
+        fused = weighted_sum(share, views) if self.pool == "mean" else views.sum(dim=1)
         return self._out(fused, views, share)

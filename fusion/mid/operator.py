@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from fusion.mid._masked import clean
 from theory._exceptions import PanelError
 
 
@@ -131,7 +132,29 @@ class MidOperator(nn.Module):
         PanelError
             If shapes or names do not fit.
         """
+        if isinstance(views, Tensor) and padding is None and not self.takes_tokens:
+            return self._fuse_vectors(*self._read_stack(views, mask))
         return self._fuse(*self._read(views, mask, padding, (self.width * self.emits,) * self.n_views))
+
+    def _read_stack(self, views: Tensor, mask: Any) -> tuple[Tensor, Tensor]:
+        """Read (sample, specialist, width) without cutting it up."""
+        width = self.width * self.emits
+        if views.dim() != 3 or views.shape[1:] != (self.n_views, width):
+            raise PanelError(
+                f"a tensor of views is (sample, {self.n_views}, feature) with {width} features; got shape "
+                f"{tuple(views.shape)}."
+            )
+        # A row of nothing but NaN begins with NaN: one feature tells whether the others need a look.
+        gone = torch.isnan(views[..., 0])
+        if torch.compiler.is_compiling() or bool(gone.any()):
+            gone = torch.isnan(views).all(dim=-1)
+        present = ~gone
+        masks = self._mask(mask)
+        if masks is not None:
+            for v, own in enumerate(masks):
+                if own is not None:
+                    present[:, v] &= own.to(views.device)
+        return clean(views, present), present
 
     def _read(
         self, views: Any, mask: Any, padding: Any, widths: Sequence[int]
