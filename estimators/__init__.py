@@ -29,6 +29,10 @@ _EXPORTS: dict[str, str] = {
     "GreedySelection": "selection",
     "OneVsRestCalibration": "calibration",
     "PanelAnswer": "panel_answer",
+    "EarlyFusionClassifier": "early",
+    "EarlyFusionRegressor": "early",
+    "MidFusionClassifier": "mid.classifier",
+    "MidFusionRegressor": "mid.regressor",
     "PanelAudit": "audit",
     "PanelExecutor": "execution",
     "PanelFusionClassifier": "panel_fusion",
@@ -39,6 +43,7 @@ _EXPORTS: dict[str, str] = {
     "RobustFusionRegressor": "ensemble_regressor",
     "SkillWeights": "weights",
     "Specialist": "specialists",
+    "StageComparison": "stages.comparison",
     "TemperatureScaling": "calibration",
     "TopSpecialists": "weights",
     "TrackRecord": "online",
@@ -50,52 +55,66 @@ _EXPORTS: dict[str, str] = {
     "RiskCoverage": "deferral",
     "escalation_curve": "escalation",
     "risk_coverage": "deferral",
+    "alignment_score": "alignment",
+    "compare_stages": "stages.comparison",
+    "equal_budget_experiment": "stages.experiment",
     "learned_fusion_names": "fusions",
     "load_state": "state",
     "make_fusion": "team",
     "save_state": "state",
     "PanelTable": "readers.reader",
     "read_panel": "readers.reader",
+    "AVDigits": "datasets.av_digits",
     "LLMPanel": "datasets.llm_panels",
     "SixViewDigits": "datasets.mfeat",
+    "ViewTask": "datasets.view_tasks",
     "llm_panel_names": "datasets.llm_panels",
     "load_llm_panel": "datasets.llm_panels",
+    "load_av_digits": "datasets.av_digits",
     "load_mfeat": "datasets.mfeat",
+    "load_view_task": "datasets.view_tasks",
+    "view_task_names": "datasets.view_tasks",
 }
 __all__ = sorted(_EXPORTS)
 
 __getattr__, __dir__ = attach(__name__, _EXPORTS)
 
 if TYPE_CHECKING:
+    from estimators.alignment import alignment_score
     from estimators.asked_fusion import FusedAnswer, ask_and_fuse, fuse_answer
     from estimators.audit import PanelAudit
     from estimators.breaker import CircuitBreaker
     from estimators.calibration import OneVsRestCalibration, TemperatureScaling
     from estimators.callable_specialist import CallableSpecialist
     from estimators.choice import AutoFusion
+    from estimators.datasets.av_digits import AVDigits, load_av_digits
     from estimators.datasets.llm_panels import LLMPanel, llm_panel_names, load_llm_panel
     from estimators.datasets.mfeat import SixViewDigits, load_mfeat
+    from estimators.datasets.view_tasks import ViewTask, load_view_task, view_task_names
     from estimators.deferral import Defer, RiskCoverage, risk_coverage
     from estimators.dynamic import DynamicSelection
+    from estimators.early import EarlyFusionClassifier, EarlyFusionRegressor
+    from estimators.ensemble import RobustFusionClassifier
+    from estimators.ensemble_regressor import RobustFusionRegressor
+    from estimators.escalation import EscalationCurve, escalation_curve
     from estimators.execution import PanelExecutor, ask_panel
     from estimators.fusions import learned_fusion_names
     from estimators.gating import Gate
+    from estimators.mid.classifier import MidFusionClassifier
+    from estimators.mid.regressor import MidFusionRegressor
+    from estimators.online import TrackRecord
     from estimators.panel_answer import PanelAnswer
     from estimators.panel_clock import Deadline
     from estimators.panel_fusion import PanelFusionClassifier, PanelFusionRegressor
     from estimators.panel_transformer import PanelTransformer
     from estimators.precomputed import PrecomputedSpecialist
-    from estimators.ensemble import RobustFusionClassifier
-    from estimators.ensemble_regressor import RobustFusionRegressor
-    from estimators.escalation import EscalationCurve, escalation_curve
-    from estimators.fusions import learned_fusion_names
-    from estimators.gating import Gate
-    from estimators.online import TrackRecord
     from estimators.readers.reader import PanelTable, read_panel
     from estimators.result import FusionResult
     from estimators.selection import DecorrelatedSelection, GreedySelection
     from estimators.specialists import Specialist
     from estimators.stacking import Arbiter
+    from estimators.stages.comparison import StageComparison, compare_stages
+    from estimators.stages.experiment import equal_budget_experiment
     from estimators.state import load_state, save_state
     from estimators.team import make_fusion
     from estimators.truth import TruthInference

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.early import Ragged
 from theory import PanelError
 
 
@@ -181,7 +182,7 @@ def presence(view: Any) -> NDArray[np.bool_]:
 
     Parameters
     ----------
-    view : array, sparse matrix or DataFrame
+    view : array, sparse matrix, DataFrame or Ragged
         As :func:`as_view` gives it.
 
     Returns
@@ -190,6 +191,8 @@ def presence(view: Any) -> NDArray[np.bool_]:
     """
     if hasattr(view, "tocsr"):
         return np.ones(view.shape[0], dtype=bool)
+    if isinstance(view, Ragged):
+        return view.lengths > 0
     if hasattr(view, "isna"):
         gone = np.asarray(view.isna())
     else:

@@ -90,6 +90,91 @@ class Views:
             self.mask[name] = presence(view) if given is None else _as_mask(name, given, n_samples)
         self.shape = (n_samples, sum(_n_columns(view) for view in self._views.values()))
 
+    @classmethod
+    def from_array(cls, X: Any, cuts: Mapping[str, Any]) -> Views:
+        """Cut the columns of one table into views.
+
+        Parameters
+        ----------
+        X : array, sparse matrix or DataFrame of shape (sample, feature)
+            The table.
+        cuts : mapping of str to slice, list, str or callable
+            View name to its columns, as in ``Specialist(view=...)``.
+
+        Returns
+        -------
+        Views
+
+        Raises
+        ------
+        PanelError
+            If a column does not exist.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> Views.from_array(np.eye(4), {"left": slice(0, 3), "right": [3]})
+        Views(4 samples; columns of left: 3, right: 1)
+        """
+        return cls({name: select_columns(X, columns) for name, columns in cuts.items()})
+
+    @classmethod
+    def from_frame(cls, frame: Any, *, separator: str = ":") -> Views:
+        """Cut a DataFrame into views by the beginning of its column names.
+
+        Parameters
+        ----------
+        frame : DataFrame of shape (sample, feature)
+            Columns are called ``view:feature``, or have two levels.
+        separator : str
+            Between view and feature.
+
+        Returns
+        -------
+        Views
+            In the order of first appearance.
+
+        Raises
+        ------
+        PanelError
+            If a column belongs to no view.
+        """
+        by_view: dict[str, list[Any]] = {}
+        for column in frame.columns:
+            view, mark, _ = (column[0], separator, "") if isinstance(column, tuple) else str(column).partition(separator)
+            if not mark:
+                raise PanelError(f"column {column!r} names no view; call it 'view{separator}{column}'.")
+            by_view.setdefault(str(view), []).append(column)
+        return cls({view: frame[columns] for view, columns in by_view.items()})
+
+    @classmethod
+    def from_xarray(cls, dataset: Any, *, sample: str = "sample") -> Views:
+        """Take each variable of a Dataset as a view.
+
+        Parameters
+        ----------
+        dataset : xarray.Dataset
+            Variables with the dim `sample`; their other dims become features.
+        sample : str
+            Name of that dim.
+
+        Returns
+        -------
+        Views
+
+        Raises
+        ------
+        PanelError
+            If a variable lacks the dim.
+        """
+        views = {}
+        for name, variable in dataset.data_vars.items():
+            if sample not in variable.dims:
+                raise PanelError(f"variable {name!r} has no dim {sample!r}. Drop it: ds.drop_vars({name!r}).")
+            values = variable.transpose(sample, ...).values
+            views[str(name)] = values
+        return cls(views)
+
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the views."""
