@@ -95,13 +95,14 @@ for task in found:
 assert abs(accuracy("tri_digits", "late_log_pool") - accuracy("tri_digits", "mid_mean")) < 1.5
 
 # %% [markdown]
-# Block structure alone explains none of it: the same network with features dealt at random into the blocks is *worse* than the
-# monolith. What is credited to views must be what they gain over that control.
+# Block structure alone does not explain it: the same network with features dealt at random into the blocks is not ahead of the
+# monolith (by a point at most, here and elsewhere), and falls behind once a view lies. What is credited to views must be what
+# they gain over that control.
 
 # %%
 for task in found:
-    assert accuracy(task, "shuffled_groups") < accuracy(task, "monolith")
-    assert accuracy(task, "grouped") > accuracy(task, "shuffled_groups")
+    assert accuracy(task, "shuffled_groups") < accuracy(task, "monolith") + 1.0
+    assert accuracy(task, "shuffled_groups", "wrong_1") < accuracy(task, "grouped", "wrong_1")
 
 # %% [markdown]
 # ## One wrong view: the large effect
