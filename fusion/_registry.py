@@ -22,7 +22,7 @@ def operator_names(stage: str | None = None, *, kind: str = "rule") -> tuple[str
     Parameters
     ----------
     stage : str, optional
-        Only those of one stage.
+        Only those of one stage. Mid operators are trained modules and are named only if asked for, by ``"mid"``.
     kind : {"rule", "pre-aggregator"}, default "rule"
         What fuses, or what stands in front of it.
 
@@ -39,6 +39,10 @@ def operator_names(stage: str | None = None, *, kind: str = "rule") -> tuple[str
     ('nearest_neighbor_mixing', 'bucketing', 'clip_norms', 'adaptive_clipping')
     """
     check_choice("kind", kind, ("rule", "pre-aggregator"))
+    if stage == "mid" and kind == "rule":
+        from fusion.mid._rows import mid_operator_names
+
+        return mid_operator_names()
     return tuple(row.name for row in _ROWS if row.kind == kind and stage in (None, row.stage))
 
 
@@ -75,14 +79,15 @@ def get_operator(operator: str | Operator, **params: Any) -> Operator:
     Parameters
     ----------
     operator : str or Operator
-        One of `operator_names`, a chain such as ``"nearest_neighbor_mixing >> trimmed_mean"``, or an operator,
-        which passes through (as a copy if there are `params`).
+        One of `operator_names`, a chain such as ``"nearest_neighbor_mixing >> trimmed_mean"``, an operator,
+        which passes through (as a copy if there are `params`), or a name of ``operator_names("mid")`` that no rule
+        has, which is built from `width` and `n_views` (see `fusion.mid.get_mid_operator`).
     **params : object
         Parameters to set.
 
     Returns
     -------
-    Operator
+    Operator, or a torch module of a mid operator
 
     Raises
     ------
@@ -106,6 +111,10 @@ def get_operator(operator: str | Operator, **params: Any) -> Operator:
         return compose(*(part.strip() for part in operator.split(">>"))).set_params(**params)
     if operator in _BY_NAME and _BY_NAME[operator].kind != "rule":
         raise PanelError(f"{operator} fuses nothing by itself. Add a rule: {operator + ' >> median'!r}.")
+    if operator not in _BY_NAME and operator in operator_names("mid"):
+        from fusion.mid._rows import get_mid_operator
+
+        return get_mid_operator(operator, **params)  # type: ignore[no-any-return]
     return operator_row(operator).operator().set_params(**params)
 
 

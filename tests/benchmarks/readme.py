@@ -41,8 +41,10 @@ def demo() -> str:
 
 def main() -> None:
     from fusion import operator_table
+    from fusion.mid import mid_operator_table
 
     fill("operators", operator_table())
+    fill("operators:mid", mid_operator_table())
     fill("demo", demo())
 
 

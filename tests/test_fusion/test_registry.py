@@ -74,3 +74,13 @@ def test_the_table_has_a_line_per_operator():
 def test_rules_without_a_class_are_refused():
     with pytest.raises(PanelError, match="Operator is no rule by itself"):
         fusion.Operator()(np.zeros((3, 2)))
+
+
+def test_mid_operators_are_named_and_built_here_too():
+    import fusion.mid as mid
+
+    assert operator_names("mid") == mid.mid_operator_names()
+    assert not set(operator_names("mid")) & set(operator_names()) - {"mean"}
+    built = get_operator("gated", width=8, n_views=3)
+    assert isinstance(built, mid.GatedFusion)
+    assert type(get_operator("mean")).__name__ == "Mean"
