@@ -28,7 +28,7 @@ from estimators._compat import (
     fit_context,
     validate_data,
 )
-from estimators.mid.reading import read_raw, view_selectors
+from estimators.mid.reading import read_raw, refuse_mapping, view_selectors
 from estimators.views import Views
 from fusion.early import Ragged, ScaledConcat, pool_ragged
 from theory import PanelError
@@ -118,7 +118,10 @@ class _EarlyFusion(MetaEstimatorMixin, BaseEstimator):
             return np.asarray(getattr(self.estimator_, method)(X))
         arrays, mask = self._read(X)
         kept = self._heard(mask)
-        said = np.asarray(getattr(self.estimator_, method)(self.scaling_.transform(arrays, mask)))
+        joined = self.scaling_.transform(arrays, mask)
+        if not len(joined):  # scikit-learn's models refuse to answer nobody
+            return np.asarray(getattr(self.estimator_, method)(np.zeros((1, joined.shape[1]))))[:0]
+        said = np.asarray(getattr(self.estimator_, method)(joined))
         if kept.all():
             return said
         said = said.copy()
@@ -186,8 +189,9 @@ class _EarlyFusion(MetaEstimatorMixin, BaseEstimator):
             if reset:
                 self.n_features_in_ = X.shape[1]
             return X
-        if self.views is None and self.estimator != "stream_attention":
+        if self.views is None and not self._is_stream():
             return validate_data(self, X, reset=reset, accept_sparse="csr", dtype=np.float64)
+        refuse_mapping(X)
         if not hasattr(X, "shape"):
             X = np.asarray(X)
         return X
@@ -299,6 +303,7 @@ class EarlyFusionClassifier(ClassifierMixin, _EarlyFusion):
         ValueError
             If ``y`` is missing or no classes.
         """
+        refuse_mapping(X)
         if y is None:
             raise ValueError(
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y is None."
@@ -426,6 +431,7 @@ class EarlyFusionRegressor(RegressorMixin, _EarlyFusion):
         ValueError
             If ``y`` is missing or not finite.
         """
+        refuse_mapping(X)
         if y is None:
             raise ValueError(
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y is None."

@@ -13,6 +13,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from estimators._compat import StrOptions, fit_context
+from estimators.mid.reading import refuse_mapping
 from estimators.mid.reporting import classification_report
 from estimators.mid.shared import BaseMidFusion
 from theory import PanelError
@@ -328,6 +329,7 @@ class MidFusionClassifier(ClassifierMixin, BaseMidFusion):
         return self._labelled(self._view_panel(X), self.classes_ if hasattr(self, "classes_") else None)
 
     def _check_classes(self, X: Any, y: Any, groups: Any) -> NDArray[Any]:
+        refuse_mapping(X)
         if y is None:
             raise ValueError(
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y is None."

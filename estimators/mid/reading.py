@@ -102,6 +102,23 @@ def view_selectors(X: Any, views: Any) -> dict[str, Any]:
     return {"x": None}
 
 
+def refuse_mapping(X: Any) -> None:
+    """Tell people who pass a dict of views what to pass instead.
+
+    Parameters
+    ----------
+    X : object
+        Input of an estimator.
+
+    Raises
+    ------
+    PanelError
+        If it is a mapping: nothing can cut it along samples.
+    """
+    if isinstance(X, Mapping) and not hasattr(X, "tocsr"):  # some sparse arrays are mappings too
+        raise PanelError("X is a mapping of views, which nothing can cut along samples. Pass Views(X).")
+
+
 def read_raw(X: Any, name: str, selector: Any, transformer: Any) -> tuple[Any, NDArray[np.bool_]]:
     """Pick one view out of X and check it.
 

@@ -11,6 +11,7 @@ from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.validation import check_consistent_length
 
 from estimators._compat import fit_context
+from estimators.mid.reading import refuse_mapping
 from estimators.mid.reporting import regression_report
 from estimators.mid.shared import BaseMidFusion
 
@@ -274,6 +275,7 @@ class MidFusionRegressor(RegressorMixin, BaseMidFusion):
         return self._labelled(self._view_panel(X), None)
 
     def _check_numbers(self, X: Any, y: Any, groups: Any) -> NDArray[np.float64]:
+        refuse_mapping(X)
         if y is None:
             raise ValueError(
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y is None."

@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from estimators._compat import HasMethods, Interval, StrOptions, check_sample_weight, validate_data
 from estimators.columns import take_rows
 from estimators.mid.answers import MidAnswers
-from estimators.mid.reading import ViewReader, fit_reader, read_all, read_raw, view_selectors
+from estimators.mid.reading import ViewReader, fit_reader, read_all, read_raw, refuse_mapping, view_selectors
 from estimators.mid.splitting import validation_split
 from estimators.views import Views
 from theory import PanelError
@@ -67,9 +67,7 @@ class BaseMidFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, MidAnswer
         from estimators.mid.trainer import few_threads, seeded, train
 
         X = self._check_input(X, reset=True)
-        weight = (
-            np.ones(len(y)) if sample_weight is None else check_sample_weight(sample_weight, X).astype(float)
-        )
+        weight = self._read_weight(sample_weight, X, len(y))
         if self._class_weight(y) is not None:
             weight = weight * self._class_weight(y)
         kept = np.flatnonzero(weight > 0)
@@ -111,6 +109,11 @@ class BaseMidFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, MidAnswer
         self.gate_threshold_ = self._threshold(valid)
         rows = held[usable[held]] if valid is not None else np.zeros(0, dtype=int)
         self.report_ = self._report(X, target, weight, fitted[usable[fitted]], rows, valid)
+
+    def _read_weight(self, sample_weight: Any, X: Any, n_samples: int) -> NDArray[np.float64]:
+        if sample_weight is None:
+            return np.ones(n_samples)
+        return np.asarray(check_sample_weight(sample_weight, X, ensure_non_negative=True), dtype=np.float64)
 
     def _read_training(self, X: Any, rows: NDArray[np.intp], weight: NDArray[np.float64]) -> None:
         given = self.encoders if isinstance(self.encoders, Mapping) else {}
@@ -154,6 +157,10 @@ class BaseMidFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, MidAnswer
             raise ValueError("width and param_budget say the same twice. Give one of them.")
         if self.param_budget is None:
             own = getattr(self.fusion, "width", None) if not named else None
+            if own is not None and self.width not in (None, own):
+                raise PanelError(
+                    f"the fusion given has width {own}; width={self.width}. Leave one of them out."
+                )
             self._size = {"width": self.width or own or _DEFAULT_WIDTH}
             return self._plan.build(**self._size)
         multiple = params.get("n_heads", 4) if named and self.fusion in _HEADED else 1
@@ -219,9 +226,7 @@ class BaseMidFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, MidAnswer
         from estimators.mid.trainer import adamw, few_threads, seeded, train
 
         X = self._check_input(X, reset=first)
-        weight = (
-            np.ones(len(y)) if sample_weight is None else check_sample_weight(sample_weight, X).astype(float)
-        )
+        weight = self._read_weight(sample_weight, X, len(y))
         if first:
             self._seed = self._draw_seed()
             self._start(y, weight)
@@ -281,6 +286,7 @@ class BaseMidFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, MidAnswer
             if reset:
                 self.n_features_in_ = X.shape[1]
             return X
+        refuse_mapping(X)
         if not hasattr(X, "shape"):
             X = np.asarray(X)
         if hasattr(X, "tocsr"):
@@ -303,7 +309,14 @@ class BaseMidFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, MidAnswer
         name = self.device
         if name == "auto":
             name = "cuda" if torch.cuda.is_available() else "cpu"
-        return torch.device(name), torch.float64 if self.dtype == "float64" else torch.float32
+        try:
+            device = torch.device(name)
+            torch.zeros(1, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise PanelError(
+                f"device={name!r} is not there ({str(error).splitlines()[0]}). Use 'auto' or 'cpu'."
+            ) from error
+        return device, torch.float64 if self.dtype == "float64" else torch.float32
 
     def _draw_seed(self) -> int:
         state = self.random_state

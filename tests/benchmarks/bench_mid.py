@@ -35,7 +35,7 @@ BARS = {
     "EarlyFusion.fit over a Pipeline": 1.15,
     "trainer: skorch over ours": -1.7,
     "outer product over low rank, 3 x 16": -5.0,
-    # The bar supposes attention that stores its matrix. With the fused kernel a token costs 8 w^2 + 2 * 512 w multiplications
+    # The bar supposes attention that stores its matrix. With the fused kernel a token costs 8 w^2 + 2 * 512 w products
     # jointly and 8 w^2 + 2 * 132 w here: 98,304 over 49,664, so 1.98 at most for T = 128 and width 64.
     "joint attention over bottleneck, V 4, T 128": -3.0,
     "joint attention over bottleneck, V 4, T 512": -3.0,

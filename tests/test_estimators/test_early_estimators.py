@@ -57,6 +57,8 @@ def test_it_is_the_pipeline_on_all_columns():
     pipe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000)).fit(table, task.y)
     early = EarlyFusionClassifier().fit(task.X, task.y)
     np.testing.assert_allclose(early.predict_proba(task.X), pipe.predict_proba(table), rtol=0, atol=1e-6)
+    assert early.predict_proba(task.X[:0]).shape == (0, 2)
+    assert early.predict(task.X[:0]).shape == (0,)
 
 
 def test_absent_views_have_a_column_of_their_own_and_nan_is_never_seen():

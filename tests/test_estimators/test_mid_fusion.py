@@ -17,6 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 import fusion
+import fusion.mid
 from estimators import MidFusionClassifier, MidFusionRegressor, Views, load_mfeat
 from fusion.early import Ragged
 from theory import FaultWarning, PanelError, error_correlation, panel_errors
@@ -333,6 +334,13 @@ def test_balanced_training_learns(balance):
         MidFusionClassifier(**FAST, balance=balance, aux_heads=None).fit(X, y)
 
 
+def test_negative_weights_are_refused_and_nobody_gets_no_answer():
+    X, y = toy(ragged=False)
+    with pytest.raises(ValueError, match="Negative values"):
+        MidFusionClassifier(**FAST).fit(X, y, sample_weight=-np.ones(240))
+    assert MidFusionClassifier(**{**FAST, "max_iter": 1}).fit(X, y).predict_proba(X[:0]).shape == (0, 3)
+
+
 def test_labels_of_any_kind():
     X, y = toy()
     for labels in (np.array(["a", "b", "c"])[y], y == 1, np.array([10, 20, 30])[y], np.array([-1, 0, 1])[y]):
@@ -403,6 +411,9 @@ def half_a_row_of_nan(X, y):
             "view 'words' holds no numbers",
         ),
         ({"width": 4, "param_budget": 100}, lambda X, y: (X, y), "say the same twice"),
+        ({"device": "cuda:77"}, lambda X, y: (X, y), "device='cuda:77' is not there"),
+        ({}, lambda X, y: ({name: X[name] for name in ("eye", "ear")}, y), r"Pass Views\(X\)"),
+        ({"fusion": fusion.mid.GatedFusion(12, 3)}, lambda X, y: (X, y), "has width 12; width=8"),
     ],
 )
 def test_bad_input_is_refused(params, change, message):
