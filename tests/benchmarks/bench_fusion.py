@@ -231,9 +231,7 @@ def main() -> None:
             }
             for label, part in results.items()
         }
-        times = earlier["microseconds of one 15 x 5 sample"]
-    else:
-        times = single(9)
+    times = single(9)
     with tempfile.TemporaryDirectory() as folder:
         for item in options.peer:
             name, _, python = item.partition("=")
