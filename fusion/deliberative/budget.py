@@ -351,8 +351,9 @@ class Ledger:
                 stopped_by=self.stopped_by,
             )
 
-    def _refuse(self, limit: str) -> None:
+    def _refuse(self, limit: str) -> int | None:
         self.stopped_by = self.stopped_by or limit
+        return None
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_lock"}

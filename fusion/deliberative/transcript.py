@@ -326,7 +326,7 @@ class Transcript:
         return len(self.records)
 
     def __getstate__(self) -> dict[str, Any]:
-        away = {"_lock": None, "_file": None, "_key": None, "_sealed": {}, "path": None}
+        away: dict[str, Any] = {"_lock": None, "_file": None, "_key": None, "_sealed": {}, "path": None}
         return {**vars(self), **away}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
