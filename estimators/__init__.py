@@ -53,6 +53,10 @@ _EXPORTS: dict[str, str] = {
     "llm_panel_names": "datasets.llm_panels",
     "load_llm_panel": "datasets.llm_panels",
     "load_mfeat": "datasets.mfeat",
+    "Critic": "critic",
+    "Adjudicator": "critic",
+    "DeliberativeClassifier": "deliberation",
+    "Escalation": "escalation",
 }
 __all__ = sorted(_EXPORTS)
 
@@ -64,10 +68,13 @@ if TYPE_CHECKING:
     from estimators.breaker import CircuitBreaker
     from estimators.calibration import OneVsRestCalibration, TemperatureScaling
     from estimators.callable_specialist import CallableSpecialist
+    from estimators.critic import Adjudicator, Critic
     from estimators.datasets.llm_panels import LLMPanel, llm_panel_names, load_llm_panel
     from estimators.datasets.mfeat import SixViewDigits, load_mfeat
+    from estimators.deliberation import DeliberativeClassifier
     from estimators.dynamic import DynamicSelection
     from estimators.ensemble import RobustFusionClassifier, RobustFusionRegressor
+    from estimators.escalation import Escalation
     from estimators.execution import PanelExecutor, ask_panel
     from estimators.fusions import learned_fusion_names
     from estimators.gating import Gate

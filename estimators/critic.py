@@ -120,7 +120,9 @@ class Critic(BaseEstimator):
             return None
         part, present = select_view(X, self.view)
         part = part.toarray() if hasattr(part, "toarray") else part
-        columns = [part.iloc[:, j].to_numpy() for j in range(part.shape[1])] if hasattr(part, "iloc") else None
+        columns = (
+            [part.iloc[:, j].to_numpy() for j in range(part.shape[1])] if hasattr(part, "iloc") else None
+        )
         if columns is None:
             table = np.asarray(part)
             columns = list((table[:, None] if table.ndim == 1 else table).T)
@@ -131,7 +133,9 @@ class Critic(BaseEstimator):
         if worded:
             words = np.column_stack([np.asarray(columns[j], dtype=object) for j in worded])
             if reset:
-                self._encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1).fit(words)
+                self._encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1).fit(
+                    words
+                )
             out[:, worded] = self._encoder.transform(words)
         if present is not None:
             out[~np.asarray(present)] = np.nan
@@ -173,10 +177,8 @@ class Critic(BaseEstimator):
         """
         self.accuracy_ = accuracy
         rows, sample, which = self._rows(panel, valid, view)
-        if self.about == "option":
-            hit = y[sample] == which
-        else:
-            hit = panel[sample, which].argmax(axis=1) == y[sample]
+        named = which if self.about == "option" else panel[sample, which].argmax(axis=1)
+        hit = y[sample] == named
         self.estimator_ = None
         if len(np.unique(hit)) == 2:
             default = HistGradientBoostingClassifier(
@@ -220,7 +222,9 @@ class Critic(BaseEstimator):
         np.add.at(out, (sample, panel[sample, which].argmax(axis=1)), logit)
         return out
 
-    def right(self, panel: NDArray[np.float64], *, valid: Any = None, view: Any = None) -> NDArray[np.float64]:
+    def right(
+        self, panel: NDArray[np.float64], *, valid: Any = None, view: Any = None
+    ) -> NDArray[np.float64]:
         """Give the probability that each specialist is right.
 
         Parameters
@@ -282,7 +286,11 @@ class Adjudicator(BaseEstimator):
     """
 
     def __init__(
-        self, estimator: Any = None, *, calibration: str | None = "temperature", max_weight: float | None = None
+        self,
+        estimator: Any = None,
+        *,
+        calibration: str | None = "temperature",
+        max_weight: float | None = None,
     ):
         self.estimator = estimator
         self.calibration = calibration
@@ -429,7 +437,9 @@ def fit_weighted(model: Any, default: Any, table: Any, target: Any, weight: Any,
     if weight is None:
         return fresh.fit(table, target)
     if not has_fit_parameter(fresh, "sample_weight"):
-        raise PanelError(f"{type(fresh).__name__} takes no sample_weight. Use another estimator, or no weights.")
+        raise PanelError(
+            f"{type(fresh).__name__} takes no sample_weight. Use another estimator, or no weights."
+        )
     return fresh.fit(table, target, sample_weight=weight)
 
 

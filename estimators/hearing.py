@@ -6,13 +6,13 @@ import warnings
 from typing import Any
 
 import numpy as np
+from fusion.deliberative.odds import log_odds, soften_votes
 from numpy.typing import NDArray
 from sklearn.base import clone
 
 from estimators.critic import Adjudicator, Critic
 from fusion.deliberative.adjudication import Temperature, adjudicate, fit_temperature
 from fusion.deliberative.critics import proposed_options
-from fusion.deliberative.log_odds import log_odds, soften_votes
 from theory import FaultWarning
 
 Floats = NDArray[np.float64]

@@ -47,7 +47,9 @@ def read_prior(prior: Any, valid: Bools | None, n_outputs: int) -> Floats | None
         return None
     values = np.asarray(prior, dtype=np.float64)
     if values.ndim == 0 or values.shape[-1] != n_outputs:
-        raise PanelError(f"prior must hold one probability per output ({n_outputs}); got shape {values.shape}.")
+        raise PanelError(
+            f"prior must hold one probability per output ({n_outputs}); got shape {values.shape}."
+        )
     if not np.isfinite(values).all() or (values <= 0.0).any():
         raise PanelError("prior must hold positive finite numbers. Mix in a little of the uniform.")
     if valid is not None:
@@ -142,8 +144,8 @@ def read_influence(weights: Any, batch: tuple[int, ...], n: int, *, silent: Bool
         raise PanelError("weights must be finite and >= 0: nobody is moved away from a peer.")
     sums = values.sum(axis=-1)
     unfit = np.abs(sums - 1.0) > 1e-8
-    if silent is not None:
-        unfit &= ~(silent & (sums == 0.0))
+    if silent is not None and unfit.any():
+        unfit = unfit & ~(silent & (sums == 0.0))
     if unfit.any() or np.abs(np.diagonal(values, axis1=-2, axis2=-1)).max() > 0.0:
         raise PanelError(
             f"weights must be row-stochastic with a zero diagonal; row sums run from {sums.min():.6g} to "

@@ -209,11 +209,15 @@ def influence_bound(
         return 1.0
     values = np.asarray(weights, dtype=np.float64)
     if values.ndim != 1 or not np.isfinite(values).all() or (values < 0.0).any():
-        raise PanelError("weights must be finite and >= 0, one per specialist. Fit the judge with such weights.")
+        raise PanelError(
+            "weights must be finite and >= 0, one per specialist. Fit the judge with such weights."
+        )
     if isinstance(n_byzantine, bool) or n_byzantine < 0:
         raise PanelError(f"n_byzantine is a whole number >= 0; got {n_byzantine!r}.")
     if n_byzantine > len(values):
-        raise BudgetError(f"n_byzantine={n_byzantine} needs as many specialists; got {len(values)}. Lower it.")
+        raise BudgetError(
+            f"n_byzantine={n_byzantine} needs as many specialists; got {len(values)}. Lower it."
+        )
     worst = np.sort(values)[len(values) - n_byzantine :].sum()
     reach = 2.0 if max_abs is None else 4.0 * max_abs
     return float(np.tanh(reach * inverse_temperature * worst / 4.0))
@@ -238,5 +242,4 @@ def _softmax(values: Floats, mask: Bools | None, beta: float) -> Floats:
         raw = np.where(mask, raw, -np.inf)
     raw = raw - raw.max(axis=-1, keepdims=True)
     np.exp(raw, out=raw)
-    raw /= raw.sum(axis=-1, keepdims=True)
-    return raw
+    return np.asarray(raw / raw.sum(axis=-1, keepdims=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -91,8 +92,8 @@ def skill_weights(accuracy: Any, n_options: Any) -> Floats:
     Examples
     --------
     >>> skill_weights([0.9, 0.2], [2, 4]).round(2)
-    array([[2.2 , 0.  ],
-           [3.3 , 0.  ]])
+    array([[2.2, 0. ],
+           [3.3, 0. ]])
     """
     p = np.clip(np.asarray(accuracy, dtype=np.float64), 0.02, 0.98)
     if p.ndim != 1 or not np.isfinite(p).all():
@@ -155,7 +156,7 @@ def option_features(
         raise PanelError(f"accuracy must be one number per specialist ({m}); got {weights.shape[-1]}.")
     rows = np.empty((len(sample), m + 4 + own.shape[1]), dtype=np.float32)
     starts = np.searchsorted(sample, np.arange(0, n + block, block))
-    for first, (begin, end) in zip(range(0, n, block), zip(starts[:-1], starts[1:], strict=True), strict=False):
+    for first, (begin, end) in zip(range(0, n, block), pairwise(starts), strict=False):
         here = slice(first, first + block)
         i, j = sample[begin:end] - first, option[begin:end]
         part = values[here]
@@ -211,7 +212,7 @@ def specialist_features(
     Examples
     --------
     >>> rows, sample, who = specialist_features([[[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]], accuracy=[0.7, 0.7, 0.7])
-    >>> rows[:, 0].tolist(), rows[:, 3].round(1).tolist()
+    >>> rows[:, 0].tolist(), [round(float(margin), 1) for margin in rows[:, 3]]
     ([0.5, 0.5, 0.0], [0.8, 0.2, 0.6])
     """
     values, mask = _table(panel, valid)
@@ -259,13 +260,15 @@ def _own_view(view: Any, n: int) -> Floats:
     own = np.asarray(view, dtype=np.float64)
     own = own[:, None] if own.ndim == 1 else own
     if own.ndim != 2 or len(own) != n:
-        raise PanelError(f"the view needs the shape ({n}, feature); got {own.shape}. Encode texts as numbers.")
+        raise PanelError(
+            f"the view needs the shape ({n}, feature); got {own.shape}. Encode texts as numbers."
+        )
     return own
 
 
 def _shares(counts: Floats) -> Floats:
     total = counts.sum(axis=2, keepdims=True)
-    return np.divide(counts, total, out=np.zeros_like(counts), where=total > 0.0)
+    return np.asarray(np.divide(counts, total, out=np.zeros_like(counts), where=total > 0.0))
 
 
 def _of_own(shares: Floats, word: NDArray[np.int64]) -> Floats:

@@ -172,8 +172,14 @@ def soften_votes(panel: Any, accuracy: Any, *, valid: Any = None) -> Any:
     votes = np.nan_to_num(values) if np.isnan(values).any() else values
     cast = votes.sum(axis=-1)
     if not np.isin(votes, (0.0, 1.0)).all() or cast.max(initial=0.0) > 1.0:
-        raise PanelError("soften_votes takes one-hot answers; these are not. Probabilities need no softening.")
-    exists = np.ones(values.shape, dtype=bool) if mask is None else np.broadcast_to(mask[..., None, :], values.shape)
+        raise PanelError(
+            "soften_votes takes one-hot answers; these are not. Probabilities need no softening."
+        )
+    exists = (
+        np.ones(values.shape, dtype=bool)
+        if mask is None
+        else np.broadcast_to(mask[..., None, :], values.shape)
+    )
     n_options = exists.sum(axis=-1, keepdims=True)
     if (votes > exists).any():
         raise PanelError("a vote names an option that is not valid. Widen valid, or make it an abstention.")
