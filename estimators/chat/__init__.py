@@ -12,7 +12,10 @@ _EXPORTS = {
     "ChatSpecialist": "specialist",
     "Price": "wire",
     "QuoteCheck": "quotes",
+    "TextItem": "room",
+    "TextRun": "deliberation",
     "check_quote": "quotes",
+    "deliberate_text": "deliberation",
 }
 __all__ = sorted(_EXPORTS)
 
@@ -21,6 +24,8 @@ __getattr__, __dir__ = attach(__name__, _EXPORTS)
 if TYPE_CHECKING:
     from estimators.chat.cassette import Cassette
     from estimators.chat.client import ChatClient
+    from estimators.chat.deliberation import TextRun, deliberate_text
     from estimators.chat.quotes import QuoteCheck, check_quote
+    from estimators.chat.room import TextItem
     from estimators.chat.specialist import ChatAnswer, ChatSpecialist
     from estimators.chat.wire import ChatReply, Price
