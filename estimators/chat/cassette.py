@@ -108,11 +108,15 @@ class Cassette:
         """
         if self.mode != "record":
             return
-        entry = {"key": key, "request": dict(body), "reply": dict(reply), "sample_id": sample_id}
+        entry = {
+            "cassette": _VERSION,
+            "key": key,
+            "request": dict(body),
+            "reply": dict(reply),
+            "sample_id": sample_id,
+        }
         line = json.dumps(entry, sort_keys=True, allow_nan=False) + "\n"
         with self._lock:
-            if not os.path.exists(self.path):
-                line = json.dumps({"cassette": _VERSION}) + "\n" + line
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(line)
             self._entries[key] = entry
@@ -130,13 +134,13 @@ class Cassette:
         if cut and self.mode == "record":
             os.truncate(self.path, os.path.getsize(self.path) - len(cut.encode()))
         try:
-            if json.loads(lines[0]) != {"cassette": _VERSION}:
-                raise ValueError(f"its head is {lines[0]:.60}")
-            for line in lines[1:]:
+            for line in lines:
                 entry = json.loads(line)
+                if entry["cassette"] != _VERSION:
+                    raise ValueError(f"a line is of version {entry['cassette']}")
                 entry["reply"]["reason"], entry["request"]["model"]
                 self._entries[entry["key"]] = entry
-        except (ValueError, IndexError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise PanelError(
                 f"{self.path} is no cassette of version {_VERSION} ({error}). Give another path."
             ) from None

@@ -174,7 +174,7 @@ def deliberate_text(
     (['connection'], [['connection', 'connection']])
     """
     clients = {name: _client(agent) for name, agent in agents.items()}
-    n_rounds = _check(items, clients, protocol, judge, rounds, truth)
+    n_rounds = _check(items, agents, protocol, judge, rounds, truth)
     ledger = budget if isinstance(budget, Ledger) else Ledger(budget)
     least = len(items) * (n_samples if protocol == "self_consistency" else len(clients))
     lacking = ledger.budget.spare(calls=least)
@@ -366,20 +366,20 @@ def _client(agent: Any) -> Any:
     return agent.client() if hasattr(agent, "client") else agent
 
 
-def _check(items: Any, clients: Any, protocol: str, judge: Any, rounds: int | None, truth: Any) -> int:
+def _check(items: Any, agents: Any, protocol: str, judge: Any, rounds: int | None, truth: Any) -> int:
     if protocol not in ROUNDS:
         raise PanelError(f"protocol must be one of {tuple(ROUNDS)}; got {protocol!r}.")
     if not items:
         raise PanelError("there is nothing to deliberate about: items is empty.")
     least, most = _AGENTS.get(protocol, (2, None))
-    if len(clients) < least or (most is not None and len(clients) > most):
+    if len(agents) < least or (most is not None and len(agents) > most):
         wanted = f"{least}" if most == least else f"{least} or more"
-        raise PanelError(f"{protocol} needs {wanted} agents; got {len(clients)}.")
+        raise PanelError(f"{protocol} needs {wanted} agents; got {len(agents)}.")
     if (judge is not None) != (protocol in _JUDGED):
         raise PanelError(
             f"{protocol} needs judge=." if judge is None else f"{protocol} has no judge; leave judge= out."
         )
-    if "judge" in clients or any(agent is _client(judge) for agent in clients.values() if judge is not None):
+    if "judge" in agents or (judge is not None and any(agent is judge for agent in agents.values())):
         raise PanelError("a judge never proposes: give another client as judge=, and no agent that name.")
     if truth is not None or protocol == "consultancy":
         right = np.asarray(-1 if truth is None else truth)

@@ -110,7 +110,7 @@ def judge_blind(room: Room, judge: str, round: int, brief: Brief, cites: Sequenc
         An item is judged only if all its orders are answered: a part of them would favour places.
     """
     jobs = []
-    for item, this in enumerate(room.items):
+    for item in range(len(room.items)):
         for shift, order in enumerate(cyclic_orders(room.order(item, judge))):
             names = letters(len(order))
             more = brief(item, dict(zip(order, names, strict=True)))
