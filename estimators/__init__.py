@@ -57,6 +57,8 @@ _EXPORTS: dict[str, str] = {
     "Adjudicator": "critic",
     "DeliberativeClassifier": "deliberation",
     "Escalation": "escalation",
+    "DeliberativeRegressor": "deliberation_regression",
+    "Deliberated": "deliberation_report",
 }
 __all__ = sorted(_EXPORTS)
 
@@ -72,6 +74,8 @@ if TYPE_CHECKING:
     from estimators.datasets.llm_panels import LLMPanel, llm_panel_names, load_llm_panel
     from estimators.datasets.mfeat import SixViewDigits, load_mfeat
     from estimators.deliberation import DeliberativeClassifier
+    from estimators.deliberation_regression import DeliberativeRegressor
+    from estimators.deliberation_report import Deliberated
     from estimators.dynamic import DynamicSelection
     from estimators.ensemble import RobustFusionClassifier, RobustFusionRegressor
     from estimators.escalation import Escalation

@@ -37,7 +37,8 @@ class Escalation(BaseEstimator):
 
     Notes
     -----
-    Unanimous: everybody who answered names one option, and somebody did.
+    Unanimous: everybody answered, and names one option. An abstention is doubt too: on the stored language models,
+    passing over it costs 1.3 points at .6 calls saved.
 
     Examples
     --------
@@ -191,7 +192,7 @@ class StageGain:
 
 
 def disagree(panel: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Say in which samples those who answered do not all name one option.
+    """Say in which samples the specialists do not all name one option.
 
     Parameters
     ----------
@@ -201,11 +202,11 @@ def disagree(panel: NDArray[np.float64]) -> NDArray[np.bool_]:
     Returns
     -------
     ndarray of bool, shape (sample,)
-        True too where nobody answered.
+        True too where somebody abstains.
     """
     words = proposed_options(panel)
     most = words.max(axis=1)
-    return np.asarray(((words != most[:, None]) & (words >= 0)).any(axis=1) | (most < 0))
+    return np.asarray((words != most[:, None]).any(axis=1) | (most < 0))
 
 
 def _situation(panel: Any, verdict: Any) -> NDArray[np.float64]:

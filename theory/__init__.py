@@ -103,6 +103,8 @@ _EXPORTS = {
     "herding_index": "collective",
     "oracle_gap": "collective",
     "cost_per_correct": "collective",
+    "PolyaExchange": "simulate",
+    "polya_exchange": "simulate",
 }
 __all__ = sorted(_EXPORTS)
 
@@ -182,7 +184,14 @@ if TYPE_CHECKING:
     from theory.pricing.price import price
     from theory.pricing.result import Prices
     from theory.pricing.settlement import Settlement, deposit_needed, settle, wager
-    from theory.simulate import SimulatedAnswers, SimulatedPanel, correlated_panel, difficulty_panel
+    from theory.simulate import (
+        PolyaExchange,
+        SimulatedAnswers,
+        SimulatedPanel,
+        correlated_panel,
+        difficulty_panel,
+        polya_exchange,
+    )
     from theory.streaming import StreamingErrors
     from theory.variance import (
         Newcomer,

@@ -10,8 +10,14 @@ from theory._lazy import attach
 
 _EXPORTS = {
     "Budget": "budget",
+    "Consistency": "popularity",
     "Decision": "decision",
+    "Deliberation": "debate",
+    "Delphi": "popularity",
+    "Heard": "debate",
     "Ledger": "budget",
+    "Market": "orders",
+    "Protocol": "presets",
     "Quarantine": "watch",
     "Revision": "listening",
     "Temperature": "adjudication",
@@ -21,22 +27,33 @@ _EXPORTS = {
     "adjudicate": "adjudication",
     "cap_revision": "revision",
     "complete_graph": "revision",
+    "confidence_weight": "presets",
     "decide_action": "decision",
+    "deliberate": "debate",
+    "delphi": "popularity",
     "evidence_pool": "revision",
     "fit_temperature": "adjudication",
     "friedkin_johnsen": "revision",
     "from_log_odds": "odds",
     "influence_bound": "adjudication",
     "log_odds": "odds",
+    "market": "orders",
     "option_features": "critics",
     "peer_agreement": "watch",
     "proposed_options": "critics",
+    "protocol": "presets",
+    "protocol_names": "presets",
     "quarantine": "watch",
     "read_transcript": "verification",
+    "regime": "presets",
+    "render_html": "reader",
+    "render_text": "reader",
+    "self_consistency": "popularity",
     "skill_influence": "listening",
     "skill_weights": "critics",
     "soften_votes": "odds",
     "specialist_features": "critics",
+    "surprisingly_popular": "popularity",
     "topology": "topologies",
     "total_influence": "revision",
     "verify_transcript": "verification",
@@ -54,9 +71,20 @@ if TYPE_CHECKING:
         skill_weights,
         specialist_features,
     )
+    from fusion.deliberative.debate import Deliberation, Heard, deliberate
     from fusion.deliberative.decision import Decision, decide_action
     from fusion.deliberative.listening import Revision, skill_influence
     from fusion.deliberative.odds import from_log_odds, log_odds, soften_votes
+    from fusion.deliberative.orders import Market, market
+    from fusion.deliberative.popularity import (
+        Consistency,
+        Delphi,
+        delphi,
+        self_consistency,
+        surprisingly_popular,
+    )
+    from fusion.deliberative.presets import Protocol, confidence_weight, protocol, protocol_names, regime
+    from fusion.deliberative.reader import render_html, render_text
     from fusion.deliberative.revision import (
         cap_revision,
         complete_graph,
