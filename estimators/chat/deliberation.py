@@ -188,7 +188,9 @@ def deliberate_text(
     speakers = tuple(clients)
     if judge is not None:
         clients["judge"] = _client(judge)
-    log = transcript or Transcript({"protocol": protocol, "rounds": n_rounds, "seed": random_state})
+    log = transcript
+    if log is None:
+        log = Transcript({"protocol": protocol, "rounds": n_rounds, "seed": random_state})
     room = Room(items, clients, ledger=ledger, log=log, max_concurrency=max_concurrency, seed=random_state)
     said, costs = room.propose(speakers, "round 0")
     sealed = room.seal(said, costs)

@@ -20,7 +20,8 @@ ABSTENTIONS = (
     "malformed",  # the reply itself is not in the wire format
     "budget",
 )
-_THINK = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
+_THINK = re.compile(r"<think(?:ing)?>", re.IGNORECASE)
+_THOUGHT = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
 
 
 class ReadingError(PanelError):
@@ -53,16 +54,13 @@ def read_object(text: str) -> dict[str, Any]:
     >>> read_object('<think>{"a": 0}</think> Sure: {"a": "}"}')
     {'a': '}'}
     """
-    bare = _THINK.sub(" ", text)
-    start = bare.find("{")
-    if start < 0:
-        raise ReadingError("unparsable", "there is no JSON object.")
-    end = _balanced_end(bare, start)
+    start = _object_start(text)
+    end = _balanced_end(text, start)
     if end is None:
         raise ReadingError("unparsable", "the JSON object does not end.")
     try:
         found = json.loads(
-            bare[start:end], object_pairs_hook=_once, parse_constant=_no_constant, parse_float=_finite
+            text[start:end], object_pairs_hook=_once, parse_constant=_no_constant, parse_float=_finite
         )
     except RecursionError:
         raise ReadingError("unparsable", "the JSON object is nested too deeply.") from None
@@ -76,6 +74,22 @@ def read_object(text: str) -> dict[str, Any]:
 def clean_text(text: str) -> str:
     """Replace what is no Unicode (lone surrogates), so that it can be written and hashed."""
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _object_start(text: str) -> int:
+    """Find the first brace outside of thoughts; a tag within the object is text and hides nothing."""
+    place = 0
+    while True:
+        start, thought = text.find("{", place), _THINK.search(text, place)
+        if thought is None or 0 <= start < thought.start():
+            break
+        end = _THOUGHT.search(text, thought.end())
+        if end is None:
+            raise ReadingError("unparsable", "a block of thought does not end.")
+        place = end.end()
+    if start < 0:
+        raise ReadingError("unparsable", "there is no JSON object.")
+    return start
 
 
 def _balanced_end(text: str, start: int) -> int | None:

@@ -170,7 +170,7 @@ def _told(body: Any, depth: int = 0) -> str:
     if isinstance(body, dict):
         lines = []
         for name, value in body.items():
-            if value is None or value == [] or value == "":
+            if value is None or (isinstance(value, str | list) and not value):
                 continue
             nested = isinstance(value, dict) or (isinstance(value, list) and _has_dicts(value))
             lines.append(

@@ -322,9 +322,6 @@ class Transcript:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __len__(self) -> int:
-        return len(self.records)
-
     def __getstate__(self) -> dict[str, Any]:
         away: dict[str, Any] = {"_lock": None, "_file": None, "_key": None, "_sealed": {}, "path": None}
         return {**vars(self), **away}
