@@ -86,11 +86,12 @@ class Critic(BaseEstimator):
         """
         if self.about not in ("option", "specialist"):
             raise PanelError(f"critic {name!r}: about must be 'option' or 'specialist'; got {self.about!r}.")
-        if self.allow_same_view or self.estimator is None:
+        if self.allow_same_view or self.estimator is None or self.view is None:
             return
         for target, member in team:
-            model, view = getattr(member, "model", None), getattr(member, "view", None)
-            if type(model) is type(self.estimator) and repr(view) == repr(self.view):
+            model, view = getattr(member, "model", member), getattr(member, "view", None)
+            everything = slice(None) if view is None else view  # to a critic, no view is the votes alone
+            if type(model) is type(self.estimator) and repr(everything) == repr(self.view):
                 raise PanelError(
                     f"critic {name!r} has the estimator class and the view of specialist {target!r}: it would repeat "
                     "its errors. Give it another view, or set allow_same_view=True."

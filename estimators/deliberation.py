@@ -371,6 +371,8 @@ class DeliberativeClassifier(RobustFusionClassifier):
         target = self._target(y)
         valid = self._valid(X, len(y))
         rows = rows[valid[rows, target[rows]]]
+        if sample_weight is not None:
+            rows = rows[np.asarray(sample_weight)[rows] > 0]
         weight = None if sample_weight is None else sample_weight[rows]
         seen = panel[rows].copy()
         seen[self._faulty(panel[rows])] = np.nan

@@ -27,14 +27,13 @@ class Sealed:
     def __init__(self, panel: Floats, valid: NDArray[np.bool_], y: NDArray[Any], weight: Any):
         clean = seal(panel, valid)
         spoke = ~np.isnan(clean).any(axis=2)
-        firsts = np.where(spoke, np.nan_to_num(clean).max(axis=2) >= 1.0, True)
-        self.hard = firsts.all(axis=0) & spoke.any(axis=0)
+        self.hard = (_is_vote(clean) | ~spoke).all(axis=0) & spoke.any(axis=0)
         self.accuracy = accuracy_of(clean, y, valid, weight)
 
     def odds(self, panel: Floats, valid: NDArray[np.bool_]) -> Floats:
         """Give centred log-odds of sealed proposals."""
         soft = panel.copy()
-        votes = self.hard[None, :] & (np.nan_to_num(panel).max(axis=2) >= 1.0)
+        votes = self.hard[None, :] & _is_vote(panel)
         if votes.any():
             only = np.where(votes[:, :, None], panel, np.nan)
             soft[votes] = soften_votes(only, self.accuracy, valid=valid)[votes]
@@ -64,6 +63,10 @@ def seal(panel: Floats, valid: NDArray[np.bool_]) -> Floats:
     mass = filled.sum(axis=2, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(mass > 0.0, filled / mass, np.nan)
+
+
+def _is_vote(panel: Floats) -> NDArray[np.bool_]:
+    return np.asarray(((panel == 0.0) | (panel == 1.0)).all(axis=2))
 
 
 def accuracy_of(panel: Floats, y: NDArray[Any], valid: Any, weight: Any = None) -> Floats:

@@ -63,7 +63,7 @@ def lengths(columns):
 def judge(columns, *, view=None, answers=None, **params):
     """Return an unfitted classifier on some columns; `view` is what its one critic sees, False for no critic."""
     critics = [] if view is False else [("critic", Critic(view=view))]
-    params = {"n_options": "n_options", "cv": "prefit", "random_state": 0, "critics": critics} | params
+    params = {"n_options": "n_options", "cv": "prefit", "random_state": 0, "critic_cv": 2, "critics": critics} | params
     return DeliberativeClassifier(team(named(columns), answers), **params)
 
 
