@@ -123,7 +123,18 @@ class Cassette:
             self._fresh.add(key)
 
     def turn(self, key: str) -> AbstractContextManager[Any]:
-        """Let one thread at a time ask a question, so that the same question is asked once."""
+        """Let one thread at a time ask a question, so that the same question is asked once.
+
+        Parameters
+        ----------
+        key : str
+            As in :meth:`find`.
+
+        Returns
+        -------
+        context manager
+            Held while the question is looked up and asked.
+        """
         with self._lock:
             return self._asking.setdefault(key, threading.Lock())
 

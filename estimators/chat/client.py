@@ -55,7 +55,7 @@ class ChatClient:
     structured : {"json_schema", "json_object", "prompt"}
         How the endpoint is told about the form of an answer. It is never changed silently.
     timeout : float
-        Seconds for one attempt, from connecting to the last byte.
+        Seconds for one attempt, to the last byte; up to twice that where connecting itself is slow.
     retries : int
         Further attempts, 0 to 3: after connection errors, time-outs, 408, 425, 429 and 5xx.
     price : Price, optional

@@ -13,7 +13,7 @@ from estimators.chat.judging import judge_blind
 from estimators.chat.room import Room, Said, TextItem, material, spent
 from estimators.chat.schemas import letters
 from estimators.chat.turns import argue, critique, proposed, revise, shared, told_critiques
-from fusion.deliberative import Budget, Ledger, Transcript
+from fusion.deliberative import Budget, Ledger, Protocol, Transcript
 from theory import BudgetError, PanelError
 
 ROUNDS = {
@@ -77,6 +77,11 @@ class TextRun:
         dict
             accuracy, plurality and best_single of the sealed proposals (chosen with the truth: a high bar),
             the gain over both, coverage, position_bias, and calls per right answer. An abstention is not right.
+
+        Raises
+        ------
+        PanelError
+            If truth is not one option number for each item.
         """
         right = np.asarray(truth)
         if right.shape != (len(self.proba),) or right.dtype.kind not in "iu":
@@ -103,7 +108,7 @@ def deliberate_text(
     items: Sequence[TextItem],
     agents: Mapping[str, Any],
     *,
-    protocol: str = "critique_revise",
+    protocol: str | Protocol = "critique_revise",
     judge: Any = None,
     rounds: int | None = None,
     budget: Budget | Ledger | None = None,
@@ -122,7 +127,8 @@ def deliberate_text(
         Questions with options.
     agents : mapping of str to ChatSpecialist or ChatClient
         Who speaks. The same client under several names is one model sampled several times.
-    protocol : str
+    protocol : str or fusion.deliberative.Protocol
+        Of a Protocol its name and rounds are used.
         ``"self_consistency"``: one agent ``n_samples`` times, plurality; the baseline at equal calls.
         ``"consultancy"``: one agent argues for an option that is right with probability 1/2; needs ``truth``.
         ``"debate"``: two agents argue at once for two options. ``"reconcile"``: a round table of three or more
@@ -174,6 +180,9 @@ def deliberate_text(
     (['connection'], [['connection', 'connection']])
     """
     clients = {name: _client(agent) for name, agent in agents.items()}
+    if isinstance(protocol, Protocol):
+        rounds = protocol.rounds if rounds is None else rounds
+        protocol = protocol.name
     n_rounds = _check(items, agents, protocol, judge, rounds, truth)
     ledger = budget if isinstance(budget, Ledger) else Ledger(budget)
     least = len(items) * (n_samples if protocol == "self_consistency" else len(clients))

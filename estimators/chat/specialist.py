@@ -214,6 +214,11 @@ class ChatSpecialist(CallableSpecialist):
         -------
         list of ChatAnswer
             In the order of the samples.
+
+        Raises
+        ------
+        PanelError
+            If a replay lacks a request, or the API key is not there.
         """
         items = [X.iloc[i] if hasattr(X, "iloc") else X[i] for i in range(len(X))]
         asker = self.model_.asker

@@ -74,7 +74,17 @@ class Price:
     date: str = ""
 
     def of(self, tokens_in: float, tokens_out: float) -> float:
-        """Give the price of a number of tokens."""
+        """Give the price of a number of tokens.
+
+        Parameters
+        ----------
+        tokens_in, tokens_out : float
+            Of prompt and answer.
+
+        Returns
+        -------
+        float
+        """
         return (tokens_in * self.million_in + tokens_out * self.million_out) / 1e6
 
 

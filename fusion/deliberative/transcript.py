@@ -96,7 +96,7 @@ class Transcript:
         self._lock = threading.Lock()
         self._file: IO[bytes] | None = None
         self._sealed: dict[int, tuple[bytes, Any, dict[str, NDArray[Any]]]] = {}
-        self._nonces = recorded_nonces(nonces) if isinstance(nonces, Transcript) else list(nonces or ())
+        self._nonces = _recorded_nonces(nonces) if isinstance(nonces, Transcript) else list(nonces or ())
         self._nonces.reverse()
         line = header_line(self.header)
         self.head = str(json.loads(line)["hash"])
@@ -331,7 +331,7 @@ class Transcript:
         self._lock = threading.Lock()
 
 
-def recorded_nonces(transcript: Transcript) -> list[str]:
+def _recorded_nonces(transcript: Transcript) -> list[str]:
     """Give the nonces of a run in the order of its commits, for its replay."""
     shown = {item["cites"][0]: item["payload"]["nonce"] for item in _actions(transcript.records, "reveal")}
     return [shown[item["seq"]] for item in _actions(transcript.records, "commit") if item["seq"] in shown]

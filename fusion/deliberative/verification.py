@@ -80,6 +80,13 @@ def verify_transcript(
         A run that was killed while writing has a last line that is cut off: the break is there, and
         ``n_verified`` and ``head`` describe the prefix that holds.
 
+    Raises
+    ------
+    PanelError
+        If the file of arrays is no npz.
+    OSError
+        If a file cannot be read.
+
     Notes
     -----
     Without ``head`` a tail that was cut at a line's end is not seen, and a chain rewritten as a whole holds;
@@ -141,6 +148,16 @@ def read_transcript(
     ------
     NotVerifiedError
         If it is broken; the message says where.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "log.jsonl")
+    ...     with Transcript({"seed": 0}, path) as log:
+    ...         n = log.record(round=0, agent="a", role="proposer", action="propose", payload="B")
+    ...     read_transcript(path, head=log.head).records[0]["payload"]
+    'B'
     """
     found = verify_transcript(path, head=head, key=key, arrays=arrays)
     if not found:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from fusion.deliberative import (
     render_text,
     verify_transcript,
 )
+from fusion.deliberative import protocol as preset
 from theory import BudgetError, PanelError
 
 SOURCE = "The harvest failed in 1842 because it did not rain for three months, so grain was imported."
@@ -92,8 +94,9 @@ def deliberate(
         model = (models or {}).get(name, "m")
         return ChatClient(server.url, model, retries=0, timeout=5.0, cassette=cassette, name="here")
 
-    n = {"self_consistency": 1, "consultancy": 1, "debate": 2}.get(protocol, len(names))
-    if protocol in ("consultancy", "debate", "mixture_of_agents", "critique_revise"):
+    kind = getattr(protocol, "name", protocol)
+    n = {"self_consistency": 1, "consultancy": 1, "debate": 2}.get(kind, len(names))
+    if kind in ("consultancy", "debate", "mixture_of_agents", "critique_revise"):
         parameters["judge"] = one("judge")
     if protocol == "consultancy":
         parameters["truth"] = RIGHT
@@ -241,6 +244,12 @@ def test_a_budget_ends_in_the_best_so_far(protocol, calls):
     if protocol != "reconcile":
         assert set(run.reasons) <= {None, "budget"}
         assert (run.ledger.stopped_by == "calls") == ("budget" in run.reasons or calls < 31)
+
+
+def test_a_preset_gives_name_and_rounds():
+    with serving(Mind()) as server:
+        run = deliberate(server, replace(preset("debate"), rounds=2), names=("a", "b"))
+    assert run.ledger.totals().rounds == 2 and run.transcript.header["protocol"] == "debate"
 
 
 def test_rounds_have_a_limit_too():
