@@ -21,7 +21,7 @@ ROUNDS = {
     "consultancy": 3,
     "debate": 3,
     "reconcile": 3,
-    "mixture_of_agents": 2,
+    "mixture_of_agents": 3,
     "critique_revise": 1,
 }
 _JUDGED = ("consultancy", "debate", "mixture_of_agents", "critique_revise")
@@ -137,7 +137,7 @@ def deliberate_text(
     judge : ChatSpecialist or ChatClient, optional
         Who judges or aggregates, in all cyclic orders of the options; it never proposes.
     rounds : int, optional
-        Rounds of exchange, 0 to 8; by protocol 0, 3, 3, 3, 2, 1.
+        Rounds of exchange, 0 to 8; by protocol 0, 3, 3, 3, 3, 1.
     budget : Budget or Ledger, optional
         Hard limits.
     transcript : Transcript, optional
@@ -188,9 +188,11 @@ def deliberate_text(
     least = len(items) * (n_samples if protocol == "self_consistency" else len(clients))
     lacking = ledger.budget.spare(calls=least)
     if lacking:
+        samples = (ledger.budget.calls or 0) // len(items)
+        fits = f", or protocol='self_consistency' with n_samples={samples}" if samples else ""
         raise BudgetError(
-            f"round 0 of {protocol} needs {least} calls; the budget has {ledger.budget.calls}. Ask fewer questions, "
-            f"or protocol='self_consistency' with n_samples={max(1, (ledger.budget.calls or 0) // len(items))}."
+            f"round 0 of {protocol} needs {least} calls; the budget has {ledger.budget.calls}. "
+            f"Ask fewer questions{fits}."
         )
     if protocol == "self_consistency":
         clients = {f"{name}#{k}": client for name, client in clients.items() for k in range(n_samples)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import replace
@@ -250,6 +251,39 @@ def test_a_preset_gives_name_and_rounds():
     with serving(Mind()) as server:
         run = deliberate(server, replace(preset("debate"), rounds=2), names=("a", "b"))
     assert run.ledger.totals().rounds == 2 and run.transcript.header["protocol"] == "debate"
+
+
+def hostile(body, headers, number):
+    """By the content of a request: right, broken, or an error."""
+    digest = hashlib.sha256(json.dumps(body["messages"], sort_keys=True).encode()).digest()[0] % 8
+    wrong = {0: completion("{"), 1: ("status", 404), 2: ("status", 500), 3: completion(None, refusal="no")}
+    return wrong.get(digest) or Mind(favourite=MINDS)(body, headers, number)
+
+
+@pytest.mark.parametrize("calls", [None, 25])
+@pytest.mark.parametrize("protocol", ["critique_revise", "debate", "mixture_of_agents", "reconcile"])
+def test_failures_and_an_exhausted_budget_replay_to_the_same_bits(protocol, calls, tmp_path):
+    models = {"a": "good", "b": "wrong", "c": "good"}
+    with serving(hostile) as server:
+        log = Transcript({})
+        first = deliberate(
+            server,
+            protocol,
+            tape=tmp_path / "tape",
+            transcript=log,
+            models=models,
+            budget=Budget(calls=calls),
+        )
+        asked = len(server.bodies)
+        assert calls is None or asked <= calls
+        again = Transcript({}, nonces=log)
+        second = deliberate(
+            server, protocol, tape=tmp_path / "tape", mode="replay", transcript=again, models=models
+        )
+        assert len(server.bodies) == asked
+    assert again.head == log.head and verify_transcript(again, head=log.head, arrays=again.arrays)
+    assert first.proba.tobytes() == second.proba.tobytes() and first.reasons == second.reasons
+    assert any(reason is not None for row in first.abstentions for reason in row)
 
 
 def test_rounds_have_a_limit_too():
