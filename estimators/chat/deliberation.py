@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from estimators.chat.judging import judge_blind
 from estimators.chat.room import Room, Said, TextItem, material, spent
 from estimators.chat.schemas import letters
-from estimators.chat.turns import argue, critique, proposed, revise, shared, told_critiques
+from estimators.chat.turns import argue, critique, inquire, proposed, revise, shared, told_critiques
 from fusion.deliberative import Budget, Ledger, Protocol, Transcript
 from theory import BudgetError, PanelError
 
@@ -20,12 +20,19 @@ ROUNDS = {
     "self_consistency": 0,
     "consultancy": 3,
     "debate": 3,
+    "interactive_debate": 3,
     "reconcile": 3,
     "mixture_of_agents": 3,
     "critique_revise": 1,
 }
-_JUDGED = ("consultancy", "debate", "mixture_of_agents", "critique_revise")
-_AGENTS = {"self_consistency": (1, 1), "consultancy": (1, 1), "debate": (2, 2), "reconcile": (3, None)}
+_JUDGED = ("consultancy", "debate", "interactive_debate", "mixture_of_agents", "critique_revise")
+_AGENTS = {
+    "self_consistency": (1, 1),
+    "consultancy": (1, 1),
+    "debate": (2, 2),
+    "interactive_debate": (2, 2),
+    "reconcile": (3, None),
+}
 
 
 @dataclass(frozen=True)
@@ -131,13 +138,14 @@ def deliberate_text(
         Of a Protocol its name and rounds are used.
         ``"self_consistency"``: one agent ``n_samples`` times, plurality; the baseline at equal calls.
         ``"consultancy"``: one agent argues for an option that is right with probability 1/2; needs ``truth``.
-        ``"debate"``: two agents argue at once for two options. ``"reconcile"``: a round table of three or more
+        ``"debate"``: two agents argue at once for two options; in ``"interactive_debate"`` the judge asks between
+        the rounds. ``"reconcile"``: a round table of three or more
         that see grouped answers until they agree. ``"mixture_of_agents"``: layers; the judge aggregates.
         ``"critique_revise"``: sealed proposals, critiques, revisions that need a verified critique, a judge.
     judge : ChatSpecialist or ChatClient, optional
         Who judges or aggregates, in all cyclic orders of the options; it never proposes.
     rounds : int, optional
-        Rounds of exchange, 0 to 8; by protocol 0, 3, 3, 3, 3, 1.
+        Rounds of exchange, 0 to 8; by protocol 0, 3, 3, 3, 3, 3, 1.
     budget : Budget or Ledger, optional
         Hard limits.
     transcript : Transcript, optional
@@ -253,7 +261,10 @@ class _Plan:
         ]
         return self._argued({self.speakers[0]: sides})
 
-    def debate(self) -> Any:
+    def interactive_debate(self) -> Any:
+        return self.debate(interactive=True)
+
+    def debate(self, *, interactive: bool = False) -> Any:
         first, second = self.speakers
         sides: dict[str, list[int]] = {first: [], second: []}
         for item in range(len(self.room.items)):
@@ -269,7 +280,7 @@ class _Plan:
                     pair[1] = self._other(item, one)
             sides[first].append(pair[0])
             sides[second].append(pair[1])
-        return self._argued(sides)
+        return self._argued(sides, interactive=interactive)
 
     def reconcile(self) -> Any:
         said, cites = self.said, self.sealed
@@ -308,25 +319,32 @@ class _Plan:
         found = judge_blind(self.room, "judge", self.rounds + 1, brief, cites)
         return said, found.proba, found.reasons, found.position_bias
 
-    def _argued(self, sides: dict[str, list[int]]) -> Any:
+    def _argued(self, sides: dict[str, list[int]], *, interactive: bool = False) -> Any:
         history: list[dict[str, list[str]]] = []
         cites = list(self.sealed)
-        for turn in range(1, self.rounds + 1):
-            if not self.room.ledger.start_round():
-                break
-            cites += argue(self.room, sides, history, round=turn, word_limit=self.word_limit, cites=cites)
+        questions: list[str] | None = None
 
         def brief(item: int, names: dict[int, str]) -> str:
-            by_letter = sorted(
-                sides, key=lambda name: names[sides[name][item]]
-            )  # their order turns with the options
+            by_letter = sorted(sides, key=lambda name: names[sides[name][item]])  # turns with the options
             lines = [
-                f"For {names[sides[name][item]]}: {turn[name][item]}"
-                for turn in history
+                f"For {names[sides[name][item]]}: {said[name][item]}"
+                for said in history
                 for name in by_letter
             ]
             return "Arguments:\n" + material("\n".join(lines) or "none")
 
+        for turn in range(1, self.rounds + 1):
+            if not self.room.ledger.start_round():
+                break
+            limit = self.word_limit
+            cites += argue(
+                self.room, sides, history, round=turn, word_limit=limit, cites=cites, questions=questions
+            )
+            if interactive and turn < self.rounds:
+                questions, asked = inquire(
+                    self.room, "judge", brief, round=turn, word_limit=limit, cites=cites
+                )
+                cites += asked
         found = judge_blind(self.room, "judge", self.rounds + 1, brief, cites)
         return self.said, found.proba, found.reasons, found.position_bias
 

@@ -90,6 +90,12 @@ def argument_form() -> Any:
     return _model("Argument", argument=(str, ...), quotes=(list[str], pydantic.Field(max_length=5)))
 
 
+@lru_cache(maxsize=1)
+def question_form() -> Any:
+    """Give the form of a judge's question to those who argue."""
+    return _model("Question", question=(str, ...))
+
+
 def read_form(form: Any, found: Mapping[str, Any]) -> dict[str, Any]:
     """Check an object against a form.
 

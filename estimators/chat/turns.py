@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from estimators.chat.quotes import check_quote
 from estimators.chat.room import Job, Room, Said, material, spent, talk
-from estimators.chat.schemas import argument_form, critique_form, letters, revision_form
+from estimators.chat.schemas import argument_form, critique_form, letters, question_form, revision_form
 
 
 def proposed(said: dict[str, list[Said]], item: int) -> list[int]:
@@ -53,6 +53,7 @@ def argue(
     round: int,
     word_limit: int,
     cites: Sequence[int],
+    questions: Sequence[str] | None = None,
 ) -> list[int]:
     """Let each agent argue for the option it was given; all of them at once.
 
@@ -70,6 +71,8 @@ def argue(
         Words of an argument that count; what was cut off is recorded.
     cites : sequence of int
         Records that the arguments answer.
+    questions : sequence of str, optional
+        What the judge asked about each item.
 
     Returns
     -------
@@ -85,6 +88,8 @@ def argue(
                 f"For {names[sides[other][item]]}: {turn[other][item]}" for turn in history for other in sides
             ]
             more = "Arguments so far:\n" + material("\n".join(before) or "none")
+            if questions is not None and questions[item]:
+                more += "\n\nThe judge asks:\n" + material(questions[item])
             ask = f"Argue that the answer is {names[option]}, in at most {word_limit} words, with quotes from the source."
             jobs.append(
                 Job(
@@ -135,6 +140,68 @@ def argue(
         )
     history.append(turn)
     return records
+
+
+def inquire(
+    room: Room,
+    judge: str,
+    brief: Callable[[int, dict[int, str]], str],
+    *,
+    round: int,
+    word_limit: int,
+    cites: Sequence[int],
+) -> tuple[list[str], list[int]]:
+    """Let the judge ask one question about each item.
+
+    Parameters
+    ----------
+    room : Room
+        Questions and agents.
+    judge : str
+        Who asks.
+    brief : callable
+        Writes the arguments so far, from the item and the letter of each option.
+    round : int
+        Of the record.
+    word_limit : int
+        Words of a question that are passed on.
+    cites : sequence of int
+        Records of the arguments.
+
+    Returns
+    -------
+    questions : list of str
+        By item; "" where the judge asks nothing.
+    records : list of int
+        Number of the record.
+    """
+    jobs = []
+    for item in range(len(room.items)):
+        order = room.order(item, judge)
+        text = room.show(item, order, brief(item, dict(zip(order, letters(len(order)), strict=True))))
+        # Letters differ between readers: one about "A" would mean another option to each of them.
+        ask = (
+            f"You judge. Ask those who argue one question, in at most {word_limit} words; name options by their "
+            "text, never by their letter."
+        )
+        jobs.append(Job(item, judge, talk(ask, text), question_form(), f"inquire/{round}/{item}", order))
+    answers = room.ask(jobs)
+    said = [(one.value or {"question": ""})["question"] for one in answers]
+    passed = [" ".join(text.split()[:word_limit]) for text in said]
+    payload = [
+        {"item": item, "question": text, "reason": one.reason}
+        for item, (text, one) in enumerate(zip(said, answers, strict=True))
+    ]
+    seq = room.log.record(
+        round=round,
+        agent=judge,
+        role="judge",
+        action="inquire",
+        payload=payload,
+        cites=cites,
+        **spent(answers),
+    )
+    return passed, [seq]
 
 
 def critique(

@@ -75,6 +75,8 @@ class Mind:
                 "change_to": right if change else None,
                 "because": ids[:1] if change else [],
             }
+        elif name == "question":
+            said = {"question": f"Did it rain at all? {self.order}"}
         elif name == "argument":
             said = {
                 "argument": f"word {self.order} " * 200,
@@ -96,8 +98,8 @@ def deliberate(
         return ChatClient(server.url, model, retries=0, timeout=5.0, cassette=cassette, name="here")
 
     kind = getattr(protocol, "name", protocol)
-    n = {"self_consistency": 1, "consultancy": 1, "debate": 2}.get(kind, len(names))
-    if kind in ("consultancy", "debate", "mixture_of_agents", "critique_revise"):
+    n = {"self_consistency": 1, "consultancy": 1, "debate": 2, "interactive_debate": 2}.get(kind, len(names))
+    if kind in ("consultancy", "debate", "interactive_debate", "mixture_of_agents", "critique_revise"):
         parameters["judge"] = one("judge")
     if protocol == "consultancy":
         parameters["truth"] = RIGHT
@@ -251,6 +253,26 @@ def test_a_preset_gives_name_and_rounds():
     with serving(Mind()) as server:
         run = deliberate(server, replace(preset("debate"), rounds=2), names=("a", "b"))
     assert run.ledger.totals().rounds == 2 and run.transcript.header["protocol"] == "debate"
+
+
+def test_the_judge_asks_between_the_rounds():
+    with serving(Mind()) as server:
+        run = deliberate(server, "interactive_debate")
+        asked = ["The judge asks" in body["messages"][1]["content"] for body in server.bodies]
+    actions = [record["action"] for record in run.transcript.records]
+    assert actions[4:] == [
+        "argue",
+        "argue",
+        "inquire",
+        "argue",
+        "argue",
+        "inquire",
+        "argue",
+        "argue",
+        "verdict",
+    ]
+    assert sum(asked) == 2 * 2 * len(ITEMS)
+    assert run.transcript.records[6]["payload"][0]["question"].startswith("Did it rain at all?")
 
 
 def hostile(body, headers, number):
