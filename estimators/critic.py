@@ -340,6 +340,11 @@ class Adjudicator(BaseEstimator):
         Returns
         -------
         self : Adjudicator
+
+        Raises
+        ------
+        PanelError
+            If ``max_weight`` is given to a judge that is not linear.
         """
         sample, option = np.nonzero(valid)
         weight = None if sample_weight is None else sample_weight[sample]

@@ -13,12 +13,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from estimators._compat import fit_context
 from estimators.critic import Adjudicator, Critic
+from estimators.deliberation_memory import Memory, read_options
 from estimators.deliberation_report import Deliberated, judge_report
 from estimators.deliberation_run import Course, run_course
 from estimators.ensemble import RobustFusionClassifier
 from estimators.escalation import Escalation, StageGain, disagree
-from estimators.hearing import Hearing, accuracy_of, seal
-from estimators.panel import make_splits, take_rows
+from estimators.hearing import Hearing, seal
+from estimators.panel import make_splits
 from estimators.revising import earn_revision, revised_columns
 from fusion.deliberative.adjudication import influence_bound
 from fusion.deliberative.critics import proposed_options
@@ -314,24 +315,9 @@ class DeliberativeClassifier(RobustFusionClassifier):
         """
         check_is_fitted(self)
         hearing = self.hearings_[-1]
-        weights = None if hearing is None else hearing.judge_.weights_
-        if weights is None or self.critics or (weights < 0.0).any() or self.report_["revision"]["used"]:
+        if hearing is None or self.report_["revision"]["used"]:
             return influence_bound(None, n_byzantine=n_byzantine)
-        # Log-odds lie within log(1e6) of 0; the column for "nobody leans to it" moves with them.
-        lonely = abs(float(np.ravel(hearing.judge_.estimator_.coef_)[len(weights)]))
-        reach = 2.0 * hearing.inverse_temperature_ * lonely
-        top = 4.0 * np.arctanh(
-            min(
-                influence_bound(
-                    weights,
-                    n_byzantine=n_byzantine,
-                    inverse_temperature=hearing.inverse_temperature_,
-                    max_abs=float(np.log(1e6)),
-                ),
-                1.0 - 1e-15,
-            )
-        )
-        return float(np.tanh((top + (reach if n_byzantine else 0.0)) / 4.0))
+        return hearing.influence_bound(n_byzantine)
 
     def _decision(self, course: Course, error: float, defer: float, records: tuple[int, ...]) -> Decision:
         check_is_fitted(self)
@@ -376,7 +362,7 @@ class DeliberativeClassifier(RobustFusionClassifier):
         weight = None if sample_weight is None else sample_weight[rows]
         seen = panel[rows].copy()
         seen[self._faulty(panel[rows])] = np.nan
-        self._memory = _Memory(
+        self._memory = Memory(
             seal(seen[:, self._order], valid[rows]),
             target[rows],
             valid[rows],
@@ -487,27 +473,7 @@ class DeliberativeClassifier(RobustFusionClassifier):
         return revised_columns(self.revision, self._revised, hearing, panel, valid, views)
 
     def _valid(self, X: Any, n: int) -> NDArray[np.bool_]:
-        k = len(self.classes_)
-        if self.n_options is None:
-            return np.ones((n, k), dtype=bool)
-        if callable(self.n_options):
-            mask = np.asarray(self.n_options(X))
-        else:
-            if self.n_options not in getattr(X, "columns", ()):
-                raise PanelError(
-                    f"n_options={self.n_options!r} is no column of X. Give a DataFrame, or a callable."
-                )
-            counts = np.asarray(X[self.n_options])
-            if counts.dtype.kind not in "iu" or counts.min(initial=1) < 1 or counts.max(initial=1) > k:
-                raise PanelError(
-                    f"column {self.n_options!r} must count options from 1 to {k} as whole numbers."
-                )
-            mask = np.arange(k) < counts[:, None]
-        if mask.shape != (n, k) or mask.dtype != bool or not mask.any(axis=1).all():
-            raise PanelError(
-                f"n_options must mark options in a bool mask {(n, k)}, one at least in each sample."
-            )
-        return mask
+        return read_options(self.n_options, X, n, len(self.classes_))
 
     def _splits(self, n: int, y: Any, groups: Any) -> list[Any]:
         if n < 4 or len(np.unique(y)) < 2:
@@ -526,17 +492,5 @@ class DeliberativeClassifier(RobustFusionClassifier):
     def _header(self) -> dict[str, Any]:
         return {"protocol": "critique_revise", "specialists": list(self._names), "seed": self._seed}
 
-    def _take(self, X: Any, rows: Any) -> Any:
-        return take_rows(X, rows)
-
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "report_")
-
-
-class _Memory:
-    """Sealed training proposals: what a judge without some specialist is refitted on."""
-
-    def __init__(self, panel: Any, y: Any, valid: Any, views: Any, splits: Any, weight: Any):
-        self.panel, self.y, self.valid = panel, y, valid
-        self.views, self.splits, self.weight = views, splits, weight
-        self.accuracy = accuracy_of(panel, y, valid, weight) if len(y) else np.full(panel.shape[1], 0.5)

@@ -225,6 +225,11 @@ class DeliberativeRegressor(RobustFusionRegressor):
         -------
         ndarray of shape (sample, 2)
             Lower and upper ends; infinite where too few rows were seen for such a coverage.
+
+        Raises
+        ------
+        PanelError
+            If the coverage lies outside (0, 1).
         """
         if not 0.0 < coverage < 1.0:
             raise PanelError(f"coverage lies between 0 and 1; got {coverage!r}.")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.utils.parallel import Parallel, delayed
 
 from estimators.hearing import Hearing, seal
-from estimators.panel import answer_one
+from estimators.panel import answer_one, take_rows
 from fusion.deliberative.critics import proposed_options
 from fusion.deliberative.watch import peer_agreement, quarantine
 from theory import BudgetError, FaultWarning
@@ -210,7 +210,7 @@ def run_course(owner: Any, X: Any, valid: NDArray[np.bool_]) -> Course:
 
 
 def _ask(owner: Any, X: Any, rows: Any, who: list[int], valid: Any) -> NDArray[np.float64]:
-    part = X if len(rows) == X.shape[0] else owner._take(X, rows)
+    part = X if len(rows) == X.shape[0] else take_rows(X, rows)
     said = Parallel(n_jobs=owner.predict_n_jobs)(delayed(answer_one)(owner._members[i], part) for i in who)
     panel = np.empty((len(rows), len(who), valid.shape[1]))
     absent = np.empty(panel.shape[:2], dtype=bool)

@@ -6,13 +6,13 @@ import warnings
 from typing import Any
 
 import numpy as np
-from fusion.deliberative.odds import log_odds, soften_votes
 from numpy.typing import NDArray
 from sklearn.base import clone
 
 from estimators.critic import Adjudicator, Critic
-from fusion.deliberative.adjudication import Temperature, adjudicate, fit_temperature
+from fusion.deliberative.adjudication import Temperature, adjudicate, fit_temperature, influence_bound
 from fusion.deliberative.critics import proposed_options
+from fusion.deliberative.odds import log_odds, soften_votes
 from theory import FaultWarning
 
 Floats = NDArray[np.float64]
@@ -217,6 +217,21 @@ class Hearing:
         silent = np.isnan(panel).any(axis=2).all(axis=1)
         scores[silent] = 0.0
         return adjudicate(scores, valid=valid, inverse_temperature=self.inverse_temperature_)
+
+    def influence_bound(self, n_byzantine: int) -> float:
+        """Bound what liars can do to a linear judge without critics; 1 elsewhere."""
+        weights = self.judge_.weights_
+        if weights is None or self.critics or (weights < 0.0).any():
+            return influence_bound(None, n_byzantine=n_byzantine)
+        if n_byzantine == 0:
+            return 0.0
+        beta = self.inverse_temperature_
+        # Log-odds lie within log(1e6) of 0; the column for "nobody leans to it" moves with them.
+        odds = influence_bound(
+            weights, n_byzantine=n_byzantine, inverse_temperature=beta, max_abs=float(np.log(1e6))
+        )
+        lonely = 2.0 * beta * abs(float(np.ravel(self.judge_.estimator_.coef_)[len(weights)]))
+        return float(np.tanh(np.arctanh(min(odds, 1.0 - 1e-15)) + lonely / 4.0))
 
     def critique(self, panel: Floats, *, valid: NDArray[np.bool_], views: list[Any]) -> Floats:
         """Give the critics' scores, of shape (sample, output, critic)."""

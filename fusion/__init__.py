@@ -13,7 +13,6 @@ except ImportError as error:
 check_siblings("fusion", __file__)
 
 _EXPORTS = {
-    "ActionTable": "actions",
     "AdaptiveClipping": "late.preaggregation",
     "Aksel": "late.nearest",
     "ApprovalVote": "late.ballots",
@@ -87,7 +86,6 @@ _EXPORTS = {
     "phocas": "late.order_means",
     "plurality_vote": "late.votes",
     "project_to_simplex": "late.votes",
-    "read_action": "actions",
     "resilience": "_robustness",
     "robustness": "_robustness",
     "smea": "late.subsets",
@@ -118,7 +116,6 @@ if TYPE_CHECKING:
     from fusion._row import Row
     from fusion._threads import threads
     from fusion._warm import warm_up
-    from fusion.actions import ActionTable, read_action
     from fusion.late.ballots import ApprovalVote, BordaCount, approval_vote, borda_count, certified_faults
     from fusion.late.bulyan import Bulyan, bulyan
     from fusion.late.clipping import CenteredClipping, centered_clipping

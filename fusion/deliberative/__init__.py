@@ -10,16 +10,16 @@ from theory._lazy import attach
 
 _EXPORTS = {
     "Budget": "budget",
-    "Consistency": "popularity",
     "Decision": "decision",
     "Deliberation": "debate",
     "Delphi": "popularity",
     "Heard": "debate",
     "Ledger": "budget",
-    "Market": "orders",
+    "PredictionMarket": "orders",
     "Protocol": "presets",
     "Quarantine": "watch",
     "Revision": "listening",
+    "SelfConsistency": "popularity",
     "Temperature": "adjudication",
     "Totals": "budget",
     "Transcript": "transcript",
@@ -37,9 +37,9 @@ _EXPORTS = {
     "from_log_odds": "odds",
     "influence_bound": "adjudication",
     "log_odds": "odds",
-    "market": "orders",
     "option_features": "critics",
     "peer_agreement": "watch",
+    "prediction_market": "orders",
     "proposed_options": "critics",
     "protocol": "presets",
     "protocol_names": "presets",
@@ -75,10 +75,10 @@ if TYPE_CHECKING:
     from fusion.deliberative.decision import Decision, decide_action
     from fusion.deliberative.listening import Revision, skill_influence
     from fusion.deliberative.odds import from_log_odds, log_odds, soften_votes
-    from fusion.deliberative.orders import Market, market
+    from fusion.deliberative.orders import PredictionMarket, prediction_market
     from fusion.deliberative.popularity import (
-        Consistency,
         Delphi,
+        SelfConsistency,
         delphi,
         self_consistency,
         surprisingly_popular,

@@ -15,7 +15,7 @@ _FLOOR = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
-class Market:
+class PredictionMarket:
     """Prices and payments, averaged over orders of trade.
 
     Attributes
@@ -33,7 +33,7 @@ class Market:
     loss: Floats | None
 
 
-def market(
+def prediction_market(
     panel: Any,
     *,
     liquidity: float = 1.0,
@@ -43,7 +43,7 @@ def market(
     mixing: str = "log",
     missing: str = "raise",
     seed: int = 0,
-) -> Market:
+) -> PredictionMarket:
     """Let specialists trade on their beliefs, one after the other.
 
     Parameters
@@ -68,7 +68,7 @@ def market(
 
     Returns
     -------
-    Market
+    PredictionMarket
 
     Raises
     ------
@@ -86,7 +86,7 @@ def market(
 
     Examples
     --------
-    >>> found = market([[[0.8, 0.2], [0.8, 0.2]]], step=1.0, orders=1, truth=[0])
+    >>> found = prediction_market([[[0.8, 0.2], [0.8, 0.2]]], step=1.0, orders=1, truth=[0])
     >>> found.price.round(2).tolist(), sorted(found.payments[0].round(2).tolist())
     ([[0.8, 0.2]], [0.0, 0.47])
     """
@@ -124,8 +124,8 @@ def market(
             now = new
         price += np.exp(now)
     if code is None:
-        return Market(price / orders, None, None)
-    return Market(price / orders, payments / orders, payments.sum(axis=1) / orders)
+        return PredictionMarket(price / orders, None, None)
+    return PredictionMarket(price / orders, payments / orders, payments.sum(axis=1) / orders)
 
 
 def _log_total(logs: Floats) -> Floats:

@@ -16,7 +16,7 @@ from theory.panel import as_panel
 
 
 @dataclass(frozen=True, eq=False)
-class Consistency:
+class SelfConsistency:
     """Shares of repeated answers of one model, and how many had to be drawn.
 
     Attributes
@@ -31,7 +31,9 @@ class Consistency:
     drawn: NDArray[np.int64]
 
 
-def self_consistency(labels: Any, *, n_outputs: int | None = None, stop_early: bool = False) -> Consistency:
+def self_consistency(
+    labels: Any, *, n_outputs: int | None = None, stop_early: bool = False
+) -> SelfConsistency:
     """Count the answers that one model gave when asked repeatedly.
 
     Parameters
@@ -45,7 +47,7 @@ def self_consistency(labels: Any, *, n_outputs: int | None = None, stop_early: b
 
     Returns
     -------
-    Consistency
+    SelfConsistency
 
     Raises
     ------
@@ -81,7 +83,7 @@ def self_consistency(labels: Any, *, n_outputs: int | None = None, stop_early: b
         drawn = np.where(safe.any(axis=1), safe.argmax(axis=1) + 1, draws)
     counts = running[np.arange(n), np.maximum(drawn, 1) - 1] if draws else np.zeros((n, k))
     total = counts.sum(axis=1, keepdims=True)
-    return Consistency(np.where(total > 0, counts / np.maximum(total, 1), 1.0 / k), drawn)
+    return SelfConsistency(np.where(total > 0, counts / np.maximum(total, 1), 1.0 / k), drawn)
 
 
 def surprisingly_popular(panel: Any, predicted: Any, *, valid: Any = None) -> Any:

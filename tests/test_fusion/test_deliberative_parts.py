@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
-from fusion import read_action
-from fusion.actions import Abstain, ActionTable, Propose
+from fusion.actions import Abstain, ActionTable, Propose, read_action
 from fusion.deliberative import (
     adjudicate,
     confidence_weight,
@@ -16,9 +15,9 @@ from fusion.deliberative import (
     delphi,
     fit_temperature,
     influence_bound,
-    market,
     option_features,
     peer_agreement,
+    prediction_market,
     proposed_options,
     protocol,
     protocol_names,
@@ -169,7 +168,7 @@ def test_decisions_take_the_cheapest_and_ties_accept():
 def test_market_telescopes_stays_within_its_bound_and_has_a_closed_form():
     panel = RNG.dirichlet(np.ones(3), (20, 4))
     truth = RNG.integers(0, 3, 20)
-    found = market(panel, liquidity=2.0, step=0.3, orders=1, truth=truth, seed=4)
+    found = prediction_market(panel, liquidity=2.0, step=0.3, orders=1, truth=truth, seed=4)
     order = np.random.default_rng(4).permutation(4)
     for n in range(20):
         p, reports = np.full(3, 1 / 3), []
