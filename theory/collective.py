@@ -201,7 +201,7 @@ def conflict_resolution(
     plurality: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
 ) -> Score:
-    """Share of right decisions where members disagreed at first.
+    """Share of right decisions where members named different options at first.
 
     Parameters
     ----------

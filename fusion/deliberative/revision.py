@@ -324,7 +324,8 @@ def _complete(start: Floats, s: Floats) -> Floats:
 
 
 def _solve(s: Floats, w: Floats, right: Floats) -> Floats:
-    system = np.eye(w.shape[-1]) - s[..., None] * w
+    system = s[..., None] * -w
+    np.einsum("...ii->...i", system)[...] += 1.0
     return np.asarray(np.linalg.solve(system, right))
 
 
