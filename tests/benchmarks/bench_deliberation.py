@@ -92,7 +92,6 @@ if __name__ == "__main__":
     for name, value, target, unit in rows():
         late = target is not None and value > target
         missed += late
-        print(
-            f"{name:34s} {value:8.1f} {unit:6s} target {target if target is not None else '-'}{'  MISSED' if late else ''}"
-        )
+        bar = "-" if target is None else f"{target:g}"
+        print(f"{name:34s} {value:8.1f} {unit:6s} target {bar}{'  MISSED' if late else ''}")
     sys.exit(bool(missed))

@@ -26,7 +26,7 @@ def test_conflict_oracle_and_accuracy_are_those_of_a_loop(seed):
     for row, decision, truth in zip(words, said, y, strict=True):
         heads = [int((row == k).sum()) for k in range(3)]
         most = int(np.argmax(heads)) if max(heads) else -1
-        if len(set(row.tolist())) > 1 and any(w >= 0 for w in row):
+        if len(set(row[row >= 0].tolist())) > 1:
             fought.append(decision == truth)
             right_there.append(most == truth)
         if most == truth:
