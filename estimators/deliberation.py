@@ -125,6 +125,8 @@ class DeliberativeClassifier(RobustFusionClassifier):
         "adjudicator": [Adjudicator, None],
         "topology": [str, "array-like"],
         "escalation": [Escalation, None],
+        "revision": "no_validation",  # told in the library's words by fit
+        "budget": "no_validation",
         "quarantine": ["boolean"],
         "critic_cv": [int],
         "n_options": [str, callable, None],

@@ -94,6 +94,9 @@ class DeliberativeRegressor(RobustFusionRegressor):
             if name not in ("estimators", "fusion", "short")
         },
         "specialists": [list],
+        "critic": "no_validation",
+        "view": "no_validation",
+        "judge": "no_validation",
         "clip": ["boolean"],
         "critic_cv": [int],
     }

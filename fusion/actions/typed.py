@@ -14,6 +14,13 @@ from theory._exceptions import PanelError
 class Propose:
     """Name an option, with a stated confidence.
 
+    Parameters
+    ----------
+    answer : str or int
+        The option.
+    confidence : float
+        In [0, 1]; only a feature.
+
     Examples
     --------
     >>> Propose("B", 0.8).answer
@@ -27,6 +34,17 @@ class Propose:
 @dataclass(frozen=True)
 class Critique:
     """Say of a proposal or claim what a quote shows.
+
+    Parameters
+    ----------
+    target : int
+        Record or proposal that it is about.
+    verdict : str
+        "supported", "refuted" or "unknown".
+    p_right : float
+        Probability that the target is right.
+    quote : str
+        What shows it, to be checked against the source.
 
     Examples
     --------
@@ -44,6 +62,13 @@ class Critique:
 class Revise:
     """Change to another proposed option, because of critiques that are named.
 
+    Parameters
+    ----------
+    answer : str or int
+        The new option.
+    because : tuple of int
+        Critiques that moved it.
+
     Examples
     --------
     >>> Revise("C", (4,)).because
@@ -58,6 +83,11 @@ class Revise:
 class Abstain:
     """Say nothing, and why.
 
+    Parameters
+    ----------
+    reason : str
+        Why.
+
     Examples
     --------
     >>> Abstain("unparsable").reason
@@ -70,6 +100,11 @@ class Abstain:
 @dataclass(frozen=True)
 class Escalate:
     """Ask a further stage.
+
+    Parameters
+    ----------
+    stage : int
+        The stage to ask.
 
     Examples
     --------
@@ -84,6 +119,11 @@ class Escalate:
 class Defer:
     """Hand the sample over.
 
+    Parameters
+    ----------
+    reason : str
+        Why.
+
     Examples
     --------
     >>> Defer("nobody answered").reason
@@ -96,6 +136,13 @@ class Defer:
 @dataclass(frozen=True)
 class Adjudicate:
     """Give the verdict, with the records that justify it.
+
+    Parameters
+    ----------
+    probs : tuple of float
+        Verdict; sums to 1.
+    record_ids : tuple of int
+        Records that justify it.
 
     Examples
     --------
