@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from fusion.deliberative.odds import from_log_odds, log_odds
 from numpy.typing import NDArray
 from sklearn.utils.parallel import Parallel, delayed
 
 from estimators.hearing import Hearing, seal
 from estimators.panel import answer_one, take_rows
 from fusion.deliberative.critics import proposed_options
+from fusion.deliberative.odds import from_log_odds, log_odds
 from fusion.deliberative.watch import peer_agreement, quarantine
 from theory import BudgetError, FaultWarning
 
@@ -144,6 +144,7 @@ def run_course(owner: Any, X: Any, valid: NDArray[np.bool_]) -> Course:
     panel = np.full((n, m, k), np.nan)
     asked = np.zeros((n, m), dtype=bool)
     verdict = np.zeros((n, k))
+    critiques = np.zeros((n, k, len(owner.critics) if owner.hearings_[-1] is not None else 0))
     stage, cut = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=bool)
     budget = owner.budget
     limit = None if budget is None else budget.calls
@@ -183,7 +184,9 @@ def run_course(owner: Any, X: Any, valid: NDArray[np.bool_]) -> Course:
             tripped = _watch(owner, panel[:, order], valid)
         panel[:, [order[j] for j in tripped]] = np.nan
         stage[rows] = s
-        verdict[rows] = _judge(owner, s, tripped, panel[rows][:, order], valid[rows], _taken(views, rows))
+        verdict[rows], critiques[rows] = _judge(
+            owner, s, tripped, panel[rows][:, order], valid[rows], _taken(views, rows)
+        )
     silent = np.isnan(panel).any(axis=2).all(axis=1)
     prior = np.where(valid, np.maximum(owner._prior, 1e-6), 0.0)
     verdict[silent] = (prior / prior.sum(axis=1, keepdims=True))[silent]
@@ -194,10 +197,6 @@ def run_course(owner: Any, X: Any, valid: NDArray[np.bool_]) -> Course:
             FaultWarning,
             stacklevel=4,
         )
-    last = owner.hearings_[-1]
-    critiques = np.zeros((n, k, 0))
-    if last is not None and len(last.critics_):
-        critiques = last.critique(panel[:, order], valid=valid, views=views)
     ledger = {
         "calls": int(asked.sum()),
         "by_specialist": dict(zip(names, asked.sum(axis=0).tolist(), strict=True)),
@@ -257,15 +256,18 @@ def _watch(owner: Any, panel: Any, valid: Any) -> tuple[int, ...]:
 
 
 def _judge(owner: Any, s: int, tripped: tuple[int, ...], panel: Any, valid: Any, views: Any) -> Any:
+    """Give the verdict of a stage and the scores of its critics."""
     hearing: Hearing | None = owner.hearings_[s]
     if hearing is None:
         odds = log_odds(panel, valid=valid, missing="abstain").mean(axis=1)
-        return from_log_odds(odds[:, None, :], valid=valid)[:, 0]
+        return from_log_odds(odds[:, None, :], valid=valid)[:, 0], np.zeros((*valid.shape, 0))
     if tripped:
         if (s, tripped) not in owner._refits:
             owner._refits[s, tripped] = owner._hear(owner._stages[s], tripped)
-        return owner._refits[s, tripped].verdict(panel, valid=valid, views=views)
-    return hearing.verdict(panel, valid=valid, views=views, extra=owner._extra(hearing, panel, valid, views))
+        hearing = owner._refits[s, tripped]
+    extra = None if tripped else owner._extra(hearing, panel, valid, views)
+    columns = hearing.critique(panel, valid=valid, views=views)
+    return hearing.verdict(panel, valid=valid, critiques=columns, extra=extra), columns
 
 
 def _taken(views: list[Any], rows: Any) -> list[Any]:

@@ -190,7 +190,13 @@ class Hearing:
         return 1.0 if self.temperature_ is None else self.temperature_.value
 
     def verdict(
-        self, panel: Floats, *, valid: NDArray[np.bool_], views: list[Any], extra: Floats | None = None
+        self,
+        panel: Floats,
+        *,
+        valid: NDArray[np.bool_],
+        views: list[Any] | None = None,
+        critiques: Floats | None = None,
+        extra: Floats | None = None,
     ) -> Floats:
         """Judge new proposals.
 
@@ -200,8 +206,10 @@ class Hearing:
             Sealed proposals.
         valid : ndarray of bool, shape (sample, output)
             Which options exist.
-        views : list of ndarray or None
-            Each critic's view.
+        views : list of ndarray or None, optional
+            Each critic's view; not needed with critiques.
+        critiques : ndarray of shape (sample, output, critic), optional
+            As `critique` gave them.
         extra : ndarray of shape (sample, output, column), optional
             As in ``fit``.
 
@@ -211,7 +219,7 @@ class Hearing:
             Probabilities; even over the options that exist where everybody abstains.
         """
         odds = self.sealed_.odds(panel, valid)
-        columns = self.critique(panel, valid=valid, views=views)
+        columns = self.critique(panel, valid=valid, views=views or []) if critiques is None else critiques
         columns = columns if extra is None else np.concatenate([columns, extra], axis=2)
         scores = self.judge_.scores(odds, columns, valid=valid)
         silent = np.isnan(panel).any(axis=2).all(axis=1)
