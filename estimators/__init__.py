@@ -74,6 +74,12 @@ _EXPORTS: dict[str, str] = {
     "load_mfeat": "datasets.mfeat",
     "load_view_task": "datasets.view_tasks",
     "view_task_names": "datasets.view_tasks",
+    "Critic": "critic",
+    "Adjudicator": "critic",
+    "DeliberativeClassifier": "deliberation",
+    "Escalation": "deliberation_escalation",
+    "DeliberativeRegressor": "deliberation_regression",
+    "Deliberated": "deliberation_report",
 }
 __all__ = sorted(_EXPORTS)
 
@@ -87,11 +93,16 @@ if TYPE_CHECKING:
     from estimators.calibration import OneVsRestCalibration, TemperatureScaling
     from estimators.callable_specialist import CallableSpecialist
     from estimators.choice import AutoFusion
+    from estimators.critic import Adjudicator, Critic
     from estimators.datasets.av_digits import AVDigits, load_av_digits
     from estimators.datasets.llm_panels import LLMPanel, llm_panel_names, load_llm_panel
     from estimators.datasets.mfeat import SixViewDigits, load_mfeat
     from estimators.datasets.view_tasks import ViewTask, load_view_task, view_task_names
     from estimators.deferral import Defer, RiskCoverage, risk_coverage
+    from estimators.deliberation import DeliberativeClassifier
+    from estimators.deliberation_escalation import Escalation
+    from estimators.deliberation_regression import DeliberativeRegressor
+    from estimators.deliberation_report import Deliberated
     from estimators.dynamic import DynamicSelection
     from estimators.early import EarlyFusionClassifier, EarlyFusionRegressor
     from estimators.ensemble import RobustFusionClassifier

@@ -154,6 +154,15 @@ class CallableSpecialist(Specialist):
         absent[list(errors)] = True
         return answers, absent, f"{len(errors)} of {n_samples} calls failed and abstain (first: {told})."
 
+    @property
+    def _answer_cache(self) -> Any:
+        return self.cache
+
+    def _outcomes(self, call: Callable[..., Any], items: list[Any]) -> list[Outcome]:
+        return call_many(
+            call, items, max_concurrency=self.max_concurrency, timeout=self.timeout, retries=self.retries
+        )
+
     def _inner_tags(self) -> Any:
         return answerer_tags(
             classifier=self.classes is not None, multi_output=self.n_outputs > 1, sparse=True
@@ -186,7 +195,7 @@ class _Called:
         self.owner = owner
         self.codes = None if owner.classes is None else label_codes(owner.classes)
         self.n_outputs = owner.n_outputs if self.codes is None else len(self.codes)
-        cache = owner.cache
+        cache = owner._answer_cache
         if cache is not None and not isinstance(cache, MutableMapping):
             cache = Transcript(cache, classes=None if self.codes is None else list(self.codes))
         self.cache = cache
@@ -261,13 +270,7 @@ class _Called:
         else:
             batches = [asked[k : k + size] for k in range(0, len(asked), size)]
             items = [take_rows(part, np.asarray(rows)) for rows in batches]
-        outcomes = call_many(
-            self.call,
-            items,
-            max_concurrency=owner.max_concurrency,
-            timeout=owner.timeout,
-            retries=owner.retries,
-        )
+        outcomes = owner._outcomes(self.call, items)
         said: list[tuple[int, Any]] = []
         for rows, outcome in zip(batches, outcomes, strict=True):
             said += zip(rows, _each(outcome, len(rows), batched=size is not None), strict=True)

@@ -95,6 +95,16 @@ _EXPORTS = {
     "resilience_lower_bound": "bounds.robustness",
     "subset_resilience": "bounds.partial",
     "suggest_n_byzantine": "bounds.robustness",
+    "Score": "collective",
+    "group_accuracy": "collective",
+    "calibration": "collective",
+    "hypothesis_diversity": "collective",
+    "conflict_resolution": "collective",
+    "herding_index": "collective",
+    "oracle_gap": "collective",
+    "cost_per_correct": "collective",
+    "PolyaExchange": "simulate",
+    "polya_exchange": "simulate",
 }
 __all__ = sorted(_EXPORTS)
 
@@ -125,6 +135,16 @@ if TYPE_CHECKING:
         suggest_n_byzantine,
     )
     from theory.bounds.voting import vote_bounds, vote_error
+    from theory.collective import (
+        Score,
+        calibration,
+        conflict_resolution,
+        cost_per_correct,
+        group_accuracy,
+        herding_index,
+        hypothesis_diversity,
+        oracle_gap,
+    )
     from theory.correlation import ErrorMatrix, error_correlation, error_covariance
     from theory.decompositions import (
         DiversityDecomposition,
@@ -164,7 +184,14 @@ if TYPE_CHECKING:
     from theory.pricing.price import price
     from theory.pricing.result import Prices
     from theory.pricing.settlement import Settlement, deposit_needed, settle, wager
-    from theory.simulate import SimulatedAnswers, SimulatedPanel, correlated_panel, difficulty_panel
+    from theory.simulate import (
+        PolyaExchange,
+        SimulatedAnswers,
+        SimulatedPanel,
+        correlated_panel,
+        difficulty_panel,
+        polya_exchange,
+    )
     from theory.streaming import StreamingErrors
     from theory.variance import (
         Newcomer,

@@ -232,6 +232,112 @@ def difficulty_panel(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class PolyaExchange:
+    """Simulated talk in which every word heard becomes evidence.
+
+    Attributes
+    ----------
+    belief : ndarray of shape (rounds + 1, agent)
+        Mean over runs of each agent's belief in option 0, the truth.
+    drift : ndarray of shape (rounds + 1,)
+        Change of the agents' mean belief since the start.
+    standard_error : ndarray of shape (rounds + 1,)
+        Of the drift.
+    """
+
+    belief: Floats
+    drift: Floats
+    standard_error: Floats
+
+
+def polya_exchange(
+    alpha: ArrayLike,
+    weights: ArrayLike,
+    *,
+    rounds: int = 6,
+    n_runs: int = 10_000,
+    evidence: float = 1.0,
+    seed: int | None = None,
+) -> PolyaExchange:
+    """Let agents with Dirichlet beliefs speak, and count what they hear as evidence.
+
+    In each round every agent draws an answer from its belief; each then adds ``w_ij`` to the concentration
+    of the answer of every agent j that it hears (``evidence`` times that where the answer is the truth).
+
+    Parameters
+    ----------
+    alpha : array-like of shape (output,) or (agent, output)
+        Positive concentrations; option 0 is the truth. One row serves all agents.
+    weights : array-like of shape (agent, agent)
+        How much each agent (row) counts the word of each other; not negative.
+    rounds : int
+        Rounds of talk.
+    n_runs : int
+        Independent runs.
+    evidence : float
+        What a true word counts relative to a false one; 1 is talk without evidence.
+    seed : int, optional
+        Seed of the generator; None draws a new one.
+
+    Returns
+    -------
+    PolyaExchange
+
+    Raises
+    ------
+    PanelError
+        If concentrations are not positive, weights are negative or sizes do not fit.
+
+    Notes
+    -----
+    With evidence 1, equal sums of alpha, and every in- and out-degree of the weights equal, the mean belief
+    is a martingale: talk moves it nowhere. Otherwise it drifts toward those who are heard more or are surer.
+
+    References
+    ----------
+    Choi, Zhu and Li, *Debate or vote: which yields better decisions in multi-agent large language models?*, 2025,
+    theorem 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> told = polya_exchange([2.0, 1.0, 1.0], np.ones((5, 5)) - np.eye(5), n_runs=4000, seed=0)
+    >>> bool(abs(told.drift[-1]) < 3 * told.standard_error[-1])
+    True
+    """
+    w = np.asarray(weights, dtype=np.float64)
+    if w.ndim != 2 or w.shape[0] != w.shape[1] or not np.isfinite(w).all() or (w < 0.0).any():
+        raise PanelError(f"weights must be a square table of finite numbers >= 0; got shape {w.shape}.")
+    start = np.asarray(alpha, dtype=np.float64)
+    m = len(w)
+    if start.ndim not in (1, 2) or not np.isfinite(start).all() or (start <= 0.0).any():
+        raise PanelError("alpha must hold positive concentrations, (output,) or (agent, output).")
+    if start.ndim == 2 and len(start) != m:
+        raise PanelError(
+            f"alpha has {len(start)} agents, weights {m}. Give one row per agent, or one for all."
+        )
+    _check_sizes(rounds=rounds, n_runs=n_runs)
+    if not 0.0 <= evidence < np.inf:
+        raise PanelError(f"evidence is a finite number >= 0; got {evidence!r}.")
+    k = start.shape[-1]
+    rng = np.random.default_rng(seed)
+    counts = np.broadcast_to(start, (n_runs, m, k)).copy()
+    worth = np.ones(k)
+    worth[0] = evidence
+    beliefs, means = [], []
+    for turn in range(rounds + 1):
+        p = counts / counts.sum(axis=2, keepdims=True)
+        beliefs.append(p[:, :, 0].mean(axis=0))
+        means.append(p[:, :, 0].mean(axis=1))
+        if turn < rounds:
+            said = (rng.random((n_runs, m, 1)) > p.cumsum(axis=2)[:, :, :-1]).sum(axis=2)
+            counts += w @ ((said[:, :, None] == np.arange(k)) * worth)
+    moved = np.stack(means) - means[0]
+    error = moved.std(axis=1, ddof=1) / np.sqrt(n_runs) if n_runs > 1 else np.full(rounds + 1, np.nan)
+    return PolyaExchange(np.stack(beliefs), moved.mean(axis=1), error)
+
+
 def _check_sizes(**sizes: int) -> None:
     for name, size in sizes.items():
         if not isinstance(size, int | np.integer) or size < 1:

@@ -1,0 +1,219 @@
+"""Escalation: who is asked first, and when the others are asked too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.ensemble import HistGradientBoostingRegressor
+
+from fusion.deliberative.critics import proposed_options
+from theory import PanelError
+
+_FEW = 200
+
+
+class Escalation(BaseEstimator):
+    """Ask a few specialists, and the others only where it pays.
+
+    Parameters
+    ----------
+    stages : list of list of str
+        Names of the specialists that each stage adds; those of stage 0 are asked about every sample.
+    rule : {"disagreement", "confidence", "expected_gain"} or callable
+        Which samples go on. ``"disagreement"``: those whose specialists do not all say the same (no labels
+        needed). ``"confidence"``: those whose verdict is below ``threshold``, or the ``rate`` least
+        confident. ``"expected_gain"``: those that are expected to gain most per price. A callable
+        gets (panel, verdict) and gives a mask.
+    threshold : float, optional
+        Of ``"confidence"``: largest probability below which a sample goes on; of ``"expected_gain"``: gain per
+        price above which it does.
+    rate : float, optional
+        Share of samples that go on, turned into a threshold on the calibration rows.
+    price : float or list of float
+        Price of each stage after the first.
+
+    Notes
+    -----
+    Unanimous: everybody answered, and names one option. An abstention is doubt too: on the stored language models,
+    passing over it costs 1.3 points at .6 calls saved.
+
+    Examples
+    --------
+    >>> Escalation([["small"], ["large", "larger"]]).rule
+    'disagreement'
+    """
+
+    def __init__(
+        self,
+        stages: list[list[str]],
+        *,
+        rule: Any = "disagreement",
+        threshold: float | None = None,
+        rate: float | None = None,
+        price: Any = 1.0,
+    ):
+        self.stages = stages
+        self.rule = rule
+        self.threshold = threshold
+        self.rate = rate
+        self.price = price
+
+    def check(self, names: list[str]) -> list[list[int]]:
+        """Turn names into positions; every stage holds those before it.
+
+        Parameters
+        ----------
+        names : list of str
+            The specialists.
+
+        Returns
+        -------
+        list of list of int
+            Who has spoken at the end of each stage.
+
+        Raises
+        ------
+        PanelError
+            If a stage is empty or names somebody unknown, or the rule lacks its parameter.
+        """
+        if not self.stages or not all(len(stage) for stage in self.stages):
+            raise PanelError("stages must be non-empty lists of names: [['small'], ['large']].")
+        unknown = sorted({name for stage in self.stages for name in stage} - set(names))
+        if unknown:
+            raise PanelError(f"stages name {unknown}; the specialists are {names}.")
+        if not callable(self.rule) and self.rule not in ("disagreement", "confidence", "expected_gain"):
+            raise PanelError(
+                f"rule must be 'disagreement', 'confidence', 'expected_gain' or a callable; got {self.rule!r}."
+            )
+        if self.rule in ("confidence", "expected_gain") and (self.threshold is None) == (self.rate is None):
+            raise PanelError(f"rule={self.rule!r} needs either threshold or rate.")
+        if self.rate is not None and not 0.0 <= self.rate <= 1.0:
+            raise PanelError(f"rate is a share in [0, 1]; got {self.rate!r}.")
+        active: list[int] = []
+        out = []
+        for stage in self.stages:
+            active = sorted({*active, *(names.index(name) for name in stage)})
+            out.append(active)
+        return out
+
+    def prices(self) -> NDArray[np.float64]:
+        """Price of each stage after the first.
+
+        Returns
+        -------
+        ndarray of shape (stage - 1,)
+
+        Raises
+        ------
+        PanelError
+            If there are not as many prices as stages, or one is not positive.
+        """
+        later = len(self.stages) - 1
+        prices = np.asarray(self.price, dtype=np.float64)
+        if prices.shape not in ((), (later,)) or not (prices > 0.0).all():
+            raise PanelError(
+                f"price is one positive number, or one per later stage ({later}); got {self.price!r}."
+            )
+        return np.broadcast_to(prices, (later,))
+
+
+class StageGain:
+    """What a further stage brings to a sample: a regression of right-after minus right-before.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the regression.
+
+    Attributes
+    ----------
+    model_ : regressor
+        Fitted.
+    """
+
+    def __init__(self, *, seed: int):
+        self.seed = seed
+
+    def fit(
+        self, panel: Any, before: Any, after: Any, y: NDArray[Any], sample_weight: Any = None
+    ) -> StageGain:
+        """Learn on cross-fitted verdicts.
+
+        Parameters
+        ----------
+        panel : ndarray of shape (sample, specialist, output)
+            Proposals of the stage before.
+        before, after : ndarray of shape (sample, output)
+            Cross-fitted verdicts.
+        y : ndarray of int
+            Codes of the right options.
+        sample_weight : ndarray, optional
+            Weights.
+
+        Returns
+        -------
+        self : StageGain
+
+        Raises
+        ------
+        PanelError
+            On fewer than 200 samples.
+        """
+        if len(y) < _FEW:
+            raise PanelError(
+                f"expected gains need at least {_FEW} samples to be learned on; got {len(y)}. Use rule='disagreement'."
+            )
+        won = (after.argmax(axis=1) == y).astype(np.float64) - (before.argmax(axis=1) == y)
+        model = HistGradientBoostingRegressor(
+            max_iter=60, learning_rate=0.07, max_leaf_nodes=8, min_samples_leaf=40, random_state=self.seed,
+            early_stopping=False,
+        )  # fmt: skip
+        self.model_ = model.fit(_situation(panel, before), won, sample_weight=sample_weight)
+        return self
+
+    def predict(self, panel: Any, before: Any) -> NDArray[np.float64]:
+        """Give the expected gain of each sample.
+
+        Parameters
+        ----------
+        panel : ndarray of shape (sample, specialist, output)
+            Proposals of the stage before.
+        before : ndarray of shape (sample, output)
+            Verdict of the stage before.
+
+        Returns
+        -------
+        ndarray of shape (sample,)
+        """
+        return np.asarray(self.model_.predict(_situation(panel, before))) if len(before) else np.zeros(0)
+
+
+def disagree(panel: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Say in which samples the specialists do not all name one option.
+
+    Parameters
+    ----------
+    panel : ndarray of shape (sample, specialist, output)
+        Proposals.
+
+    Returns
+    -------
+    ndarray of bool, shape (sample,)
+        True too where somebody abstains.
+    """
+    words = proposed_options(panel)
+    most = words.max(axis=1)
+    return np.asarray((words != most[:, None]).any(axis=1) | (most < 0))
+
+
+def _situation(panel: Any, verdict: Any) -> NDArray[np.float64]:
+    ordered = np.sort(verdict, axis=1)[:, ::-1]
+    words = proposed_options(panel)
+    spoke = (words >= 0).sum(axis=1)
+    second = ordered[:, 1] if ordered.shape[1] > 1 else np.zeros(len(verdict))
+    entropy = -(verdict * np.log(np.maximum(verdict, 1e-12))).sum(axis=1)
+    distinct = np.array([len(set(row[row >= 0])) for row in words], dtype=np.float64)
+    return np.column_stack([ordered[:, 0], second, entropy, spoke, distinct])

@@ -1,0 +1,197 @@
+"""One item's deliberation for people: as text, or as HTML that needs nothing else."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+from typing import Any
+
+import numpy as np
+
+from fusion.deliberative.transcript import Transcript
+from fusion.deliberative.verification import read_transcript, verify_transcript
+from theory._exceptions import PanelError
+
+PROVES = (
+    "It proves the order of the records, that none was changed since the head below was kept elsewhere, and that "
+    "sealed proposals were fixed before any of them was shared within this log.",
+    "It does not prove that the named model answered, that nobody talked outside the log, when anything happened, "
+    "or anything against an owner who rewrites the whole log or cuts its end, unless the head, or a key, is kept "
+    "elsewhere.",
+)
+_STYLE = (
+    "body{font:15px/1.45 system-ui,sans-serif;max-width:52rem;margin:2rem auto;padding:0 1rem;color:#222}"
+    "section{border-left:3px solid #89a;padding:.2rem .8rem;margin:.8rem 0}"
+    "h2{font-size:1rem;margin:.2rem 0}pre{white-space:pre-wrap;word-break:break-word;margin:.2rem 0}"
+    ".round{color:#567;font-weight:600;margin-top:1.4rem}.broken{color:#a00}footer{color:#555;font-size:.85rem}"
+)
+
+
+def render_text(
+    transcript: Transcript | str | os.PathLike[str], item: int, *, head: str | None = None
+) -> str:
+    """Write what was said about one item as plain text.
+
+    Parameters
+    ----------
+    transcript : Transcript or path
+        Record of a deliberation. A file must hold; one in memory is read even where it is broken, and says so.
+    item : int
+        Number of the sample.
+    head : str, optional
+        Hash of the last record, kept elsewhere.
+
+    Returns
+    -------
+    str
+        Records in their order, with the lines of the item cut out of batches; then what this proves.
+
+    Raises
+    ------
+    PanelError
+        If no record speaks of the item.
+    NotVerifiedError
+        If a file is broken.
+
+    Examples
+    --------
+    >>> log = Transcript({"seed": 0})
+    >>> log.record(round=0, agent="a", role="proposer", action="propose", payload=[{"answer": "B"}])
+    0
+    >>> print(render_text(log, 0).splitlines()[1])
+    round 0, a (proposer), propose:
+    """
+    log, verdict = _opened(transcript, head)
+    lines = [f"Deliberation about item {item}"]
+    for record, body in _of_item(log, item):
+        lines.append(_title(record))
+        lines += [f"    {line}" for line in _told(body).splitlines()]
+    lines += ["", verdict, *PROVES, f"Head: {log.head}"]
+    return "\n".join(_printable(line) for line in lines) + "\n"
+
+
+def render_html(
+    transcript: Transcript | str | os.PathLike[str], item: int, *, head: str | None = None
+) -> str:
+    """Write what was said about one item as a page of HTML.
+
+    Parameters
+    ----------
+    transcript, item, head : object
+        As in :func:`render_text`.
+
+    Returns
+    -------
+    str
+        Without scripts, links or pictures; all that was said is escaped.
+
+    Raises
+    ------
+    PanelError
+        If no record speaks of the item.
+    NotVerifiedError
+        If a file is broken.
+
+    Examples
+    --------
+    >>> log = Transcript({"seed": 0})
+    >>> log.record(round=0, agent="<b>", role="proposer", action="propose", payload=[{"answer": "B"}])
+    0
+    >>> "<b>" in render_html(log, 0)
+    False
+    """
+    log, verdict = _opened(transcript, head)
+    parts, now = [], None
+    for record, body in _of_item(log, item):
+        if record["round"] != now:
+            now = record["round"]
+            parts.append(f'<p class="round">Round {now}</p>')
+        parts.append(
+            f"<section><h2>{_escaped(_title(record))}</h2><pre>{_escaped(_told(body))}</pre></section>"
+        )
+    kind = "" if verdict.startswith("The chain holds") else ' class="broken"'
+    proves = "".join(f"<p>{_escaped(line)}</p>" for line in PROVES)
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Item {int(item)}</title>'
+        f"<style>{_STYLE}</style></head><body><h1>Deliberation about item {int(item)}</h1>{''.join(parts)}"
+        f"<footer><p{kind}>{_escaped(verdict)}</p>{proves}<p>Head: {_escaped(log.head)}</p></footer></body></html>\n"
+    )
+
+
+def _opened(transcript: Any, head: str | None) -> tuple[Transcript, str]:
+    if not isinstance(transcript, Transcript):
+        transcript = read_transcript(transcript, head=head)
+    # A log in memory may be sealed with its own key, which only it has.
+    found = verify_transcript(transcript, head=head, key=transcript._key)
+    if not found:
+        return transcript, f"BROKEN at record {found.break_at}: {found.reason}"
+    against = "against the head that was kept elsewhere" if head is not None else "in itself"
+    return transcript, f"The chain holds {against}: {found.n_verified} records."
+
+
+def _of_item(log: Transcript, item: int) -> list[tuple[dict[str, Any], Any]]:
+    """Cut an item out of the records: from arrays by row, from batches by place or by their field "item"."""
+    found = []
+    for record in log.records:
+        payload = record["payload"]
+        if record["action"] == "reveal":
+            payload = payload["proposal"]
+        said: Any = None
+        if isinstance(payload, list):
+            named = [one for one in payload if isinstance(one, dict) and "item" in one]
+            if named:
+                said = [one for one in named if one["item"] == item]
+            elif 0 <= item < len(payload):
+                said = payload[item]
+        elif isinstance(payload, dict) and payload.get("sample", payload.get("item")) == item:
+            said = payload
+        rows = {
+            described["name"]: log.arrays[described["sha256"]][item]
+            for described in record["arrays"]
+            if described["sha256"] in log.arrays and described["shape"] and 0 <= item < described["shape"][0]
+        }
+        if said or rows:
+            found.append((record, {"said": said, **rows} if rows else said))
+    if not found:
+        raise PanelError(f"no record of this transcript speaks of item {item}.")
+    return found
+
+
+def _title(record: dict[str, Any]) -> str:
+    who = f"round {record['round']}, {record['agent']} ({record['role']}), {record['action']}"
+    model = f", model {record['model']}" if record["model"] else ""
+    cited = f", after records {', '.join(map(str, record['cites']))}" if record["cites"] else ""
+    return f"{who}{model}{cited}:"
+
+
+def _told(body: Any, depth: int = 0) -> str:
+    pad = "  " * depth
+    if isinstance(body, dict):
+        lines = []
+        for name, value in body.items():
+            if value is None or (isinstance(value, str | list) and not value):
+                continue
+            nested = isinstance(value, dict) or (isinstance(value, list) and _has_dicts(value))
+            lines.append(
+                f"{pad}{name}:\n{_told(value, depth + 1)}" if nested else f"{pad}{name}: {_told(value)}"
+            )
+        return "\n".join(lines) or f"{pad}nothing"
+    if isinstance(body, list) and _has_dicts(body):
+        return f"\n{pad}-\n".join(_told(value, depth) for value in body)
+    if isinstance(body, np.ndarray | np.generic):
+        return np.array2string(np.asarray(body), precision=4, separator=", ", threshold=50)
+    return body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
+
+
+def _has_dicts(values: list[Any]) -> bool:
+    return any(isinstance(value, dict) for value in values)
+
+
+def _printable(line: str) -> str:
+    """Drop what could move a terminal's cursor: escape sequences in what a model wrote."""
+    return "".join(char if char.isprintable() or char == "\t" else "\ufffd" for char in line)
+
+
+def _escaped(text: str) -> str:
+    return html.escape(text, quote=True)
