@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators.training import first_choices
-from theory import effective_number, error_correlation, error_covariance, panel_errors, price
+from theory import PanelError, effective_number, error_correlation, error_covariance, panel_errors, price
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -147,6 +147,29 @@ def score_specialists(table: Table) -> tuple[NDArray[np.int64] | None, NDArray[n
         index=pd.Index(table.names, name="specialist"),
     )
     return answers, errors, scores
+
+
+def named_errors(errors: NDArray[np.float64], names: tuple[str, ...]) -> Any:
+    """Give errors the names of their specialists, as a DataArray."""
+    from xarray import DataArray
+
+    dims = ("sample", "specialist", "output")[: errors.ndim]
+    return DataArray(errors, dims=dims, coords={"specialist": list(names)})
+
+
+def check_variation(errors: NDArray[np.float64]) -> None:
+    """Refuse errors whose correlation has no meaning, before something less clear does."""
+    if not (np.nanmax(errors, axis=0) > np.nanmin(errors, axis=0)).any():
+        raise PanelError(
+            "no specialist's error varies: each is right, or wrong alike, on all samples, so there is nothing to "
+            "compare. Give samples on which they differ, and check that y is the truth of this panel."
+        )
+    mean = errors.mean(axis=1)
+    if float(np.ptp(mean, axis=0).max()) <= 1e-12 * float(np.nanmax(np.abs(errors))):
+        raise PanelError(
+            f"the specialists' errors cancel exactly on all {len(errors)} samples, so their correlation cannot be "
+            "told. Give more samples."
+        )
 
 
 def price_specialists(

@@ -141,7 +141,9 @@ class Views:
         """
         by_view: dict[str, list[Any]] = {}
         for column in frame.columns:
-            view, mark, _ = (column[0], separator, "") if isinstance(column, tuple) else str(column).partition(separator)
+            view, mark, _ = (
+                (column[0], separator, "") if isinstance(column, tuple) else str(column).partition(separator)
+            )
             if not mark:
                 raise PanelError(f"column {column!r} names no view; call it 'view{separator}{column}'.")
             by_view.setdefault(str(view), []).append(column)
