@@ -364,7 +364,9 @@ class BaseRobustFusion(
                 f"{self._fuser.fusion.name} over a batch makes predictions depend on other rows. Set scope='sample', or "
                 "call the fusion function instead."
             )
-        if self._fuser.is_operator and self.short == "raise":  # a team too small is told at fit, not at predict
+        if (
+            self._fuser.is_operator and self.short == "raise"
+        ):  # a team too small is told at fit, not at predict
             self._fuser.fuse(np.full((1, len(self._names), self._n_outputs), 1.0 / self._n_outputs))
 
     def _sound(self, panel: NDArray[np.float64]) -> bool:

@@ -85,9 +85,7 @@ def _vote_rule() -> Rule:
 def _vote_core(rows: NDArray[Any], f: int, alpha: Floats | None) -> tuple[NDArray[Any], Unclean]:
     unclean = ~np.isfinite(rows).all(axis=(1, 2))
     few = rows.shape[2] <= _FEW and rows.shape[0] >= _MANY
-    shares = (
-        _share_columns(rows, alpha) if few else _count_votes(_first_choices(rows), rows.shape[2], alpha)
-    )
+    shares = _share_columns(rows, alpha) if few else _count_votes(_first_choices(rows), rows.shape[2], alpha)
     return shares.astype(rows.dtype, copy=False), unclean
 
 

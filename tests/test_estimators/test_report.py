@@ -265,7 +265,7 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no chromium, chromium-browser or google-chrome installed")
-@pytest.mark.parametrize("width", [400, 1100])
+@pytest.mark.parametrize("width", [400, pytest.param(1100, marks=pytest.mark.slow)])
 def test_it_renders_in_a_browser(tmp_path, width):
     from PIL import Image
 
