@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators.training import first_choices
-from theory import PanelError, effective_number, error_correlation, error_covariance, panel_errors, price
+from theory import PanelError, effective_number, error_covariance, panel_errors, price
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,7 +88,8 @@ def weigh_evidence(
     table = DataArray(errors, dims=("sample", "specialist", "output"), coords={"specialist": names})
     missing: Literal["abstain", "raise"] = "abstain" if gone.any() else "raise"
     moments = error_covariance(table, sample_weight=weight, missing=missing)
-    correlation = error_correlation(table, sample_weight=weight, missing=missing)
+    # Of the correlations only the values are kept: their intervals take three times the memory.
+    centred = error_covariance(table, kind="covariance", sample_weight=weight, missing=missing).value
     number = float("nan")
     if (moments.value.diagonal() > 0).any():
         number = float(effective_number(moments).value)
@@ -98,9 +99,19 @@ def weigh_evidence(
         prices = price(moments, v0=v0, names=names, cross_fitted=True)
     coords = {"specialist": names, "specialist_": names}
     square = [
-        DataArray(m.value, dims=("specialist", "specialist_"), coords=coords) for m in (moments, correlation)
+        DataArray(value, dims=("specialist", "specialist_"), coords=coords)
+        for value in (moments.value, _standardised(centred))
     ]
     return Evidence(len(errors), missing_rate, square[0], square[1], number, prices)
+
+
+def _standardised(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give the correlations of a covariance matrix; NaN for errors that never vary."""
+    variance = covariance.diagonal()
+    scale = np.sqrt(np.where(variance > 0, variance, np.nan))
+    correlation = np.clip(covariance / np.outer(scale, scale), -1.0, 1.0)
+    np.fill_diagonal(correlation, np.where(variance > 0, 1.0, np.nan))
+    return correlation
 
 
 def score_specialists(table: Table) -> tuple[NDArray[np.int64] | None, NDArray[np.float64], pd.DataFrame]:
