@@ -206,9 +206,10 @@ class RobustFusionClassifier(ClassifierMixin, BaseRobustFusion):
         if np.asarray(y).dtype.kind == "f":
             assert_all_finite(y, input_name="y")
         check_classification_targets(y)
-        if np.ndim(y) == 2 and np.shape(y)[1] > 1:
+        shape = np.asarray(y).shape
+        if len(shape) == 2 and shape[1] > 1:
             raise PanelError(
-                f"y has {np.shape(y)[1]} outputs; a panel of classes has one label per sample. Use "
+                f"y has {shape[1]} outputs; a panel of classes has one label per sample. Use "
                 "sklearn.multioutput.MultiOutputClassifier(RobustFusionClassifier(...)), one ensemble per output."
             )
         y = column_or_1d(y, warn=True)
