@@ -32,7 +32,7 @@ from estimators.fusions import PanelFuser
 from estimators.learning import PanelLearning, StoredPanel, folds_of
 from estimators.panel import Answers, calibrate, fit_one, make_splits, out_of_fold
 from estimators.progress import FitProgress
-from estimators.routing import fit_router, route_fit
+from estimators.routing import fit_router, refuse_unrouted, route_fit
 from estimators.specialists import Specialist, as_specialist
 from estimators.stored import fit_stored, read_stored
 from theory import FaultWarning, PanelError
@@ -144,6 +144,7 @@ class BaseRobustFusion(
         return self
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any, params: dict[str, Any]) -> None:
+        refuse_unrouted(self, params)
         X = self._check_input(X, reset=True)
         team = self._check_team()
         classifier = is_classifier(self)
@@ -363,6 +364,10 @@ class BaseRobustFusion(
                 f"{self._fuser.fusion.name} over a batch makes predictions depend on other rows. Set scope='sample', or "
                 "call the fusion function instead."
             )
+        if (
+            self._fuser.is_operator and self.short == "raise"
+        ):  # a team too small is told at fit, not at predict
+            self._fuser.fuse(np.full((1, len(self._names), self._n_outputs), 1.0 / self._n_outputs))
 
     def _sound(self, panel: NDArray[np.float64]) -> bool:
         """Whether every answer is plainly usable; False only sends the panel to a closer look."""

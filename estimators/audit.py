@@ -11,7 +11,9 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
-from estimators.evidence import price_specialists, score_specialists
+from estimators.doubt import deferral_curve
+from estimators.drift import measure_drift
+from estimators.evidence import check_variation, named_errors, price_specialists, score_specialists
 from estimators.findings import describe
 from estimators.fusions import fusion_name
 from estimators.leaderboard import (
@@ -63,6 +65,8 @@ class PanelAudit(BaseEstimator):
         Most sets of liars to try for each number and lie.
     n_attack_samples : int
         Most samples to attack.
+    drift_blocks : int or None
+        Where samples are in order of time: number of consecutive blocks to compare.
     max_samples : int or None
         A longer panel is audited on so many samples, drawn at random; a warning says so.
     clone_threshold : float
@@ -109,6 +113,11 @@ class PanelAudit(BaseEstimator):
         Rules that this panel cannot serve, and why.
     robustness_ : DataFrame
         Scores under lies; empty if no liars were asked for.
+    deferral_ : RiskCoverage
+        What the recommended rule gets wrong, by the share of samples that it answers, the most doubtful
+        handed on first.
+    drift_ : Drift or None
+        Accuracy and error correlation by blocks of samples, where ``drift_blocks`` is given.
     unattacked_, too_many_liars_ : dict of str to str, list of int
         Rules that the table of lies leaves out, and why; numbers of liars that are half the panel.
     table_, fused_, answers_, costs_ : Table, dict of str to ndarray, ndarray or None, ndarray or None
@@ -141,6 +150,7 @@ class PanelAudit(BaseEstimator):
         withstand: int = 0,
         n_subsets: int = 16,
         n_attack_samples: int = 1000,
+        drift_blocks: int | None = None,
         max_samples: int = 50_000,
         clone_threshold: float = 0.9,
         random_state: Any = None,
@@ -153,6 +163,7 @@ class PanelAudit(BaseEstimator):
         self.withstand = withstand
         self.n_subsets = n_subsets
         self.n_attack_samples = n_attack_samples
+        self.drift_blocks = drift_blocks
         self.max_samples = max_samples
         self.clone_threshold = clone_threshold
         self.random_state = random_state
@@ -166,6 +177,7 @@ class PanelAudit(BaseEstimator):
         n_options: Any = None,
         names: Sequence[str] | None = None,
         groups: Any = None,
+        sample_weight: Any = None,
         costs: Any = None,
     ) -> PanelAudit:
         """Audit a panel of answers to samples that no specialist was fitted on.
@@ -185,6 +197,8 @@ class PanelAudit(BaseEstimator):
             Names of the specialists, where the panel carries none.
         groups : array-like of shape (sample,), optional
             Samples of one group stay together in folds and in standard errors.
+        sample_weight : array-like of int, shape (sample,), optional
+            How often each sample counts: as if it had been given so many times, and known to be one.
         costs : array-like of shape (specialist,), optional
             Cost of one answer of each specialist.
 
@@ -206,6 +220,7 @@ class PanelAudit(BaseEstimator):
             n_options=n_options,
             names=names,
             groups=groups,
+            sample_weight=sample_weight,
             max_samples=self.max_samples,
             random_state=self.random_state,
         )
@@ -249,6 +264,13 @@ class PanelAudit(BaseEstimator):
             self._fuser = fit_on(table, fusions[self.recommended_name_])
             self.recommended_fusion_ = self._fuser.fusion
             self._certify(table)
+            chosen = self.fused_[self.recommended_name_]
+            self.deferral_ = deferral_curve(table, chosen)
+            self.drift_ = (
+                None
+                if self.drift_blocks is None
+                else measure_drift(table, self.errors_, chosen, n_blocks=self.drift_blocks)
+            )
             tick("recommendation")
         self.reasons_, self.findings_, self.warnings_ = describe(self)
         return self
@@ -360,8 +382,8 @@ class PanelAudit(BaseEstimator):
 
     def _measure(self, table: Table) -> None:
         self.answers_, self.errors_, self.scores_ = score_specialists(table)
-        _check_variation(self.errors_)
-        named = _named(self.errors_, table.names)
+        check_variation(self.errors_)
+        named = named_errors(self.errors_, table.names)
         missing: Any = "abstain" if np.isnan(self.errors_).any() else "raise"
         self.error_covariance_ = error_covariance(named, kind="covariance", missing=missing)
         self.error_correlation_ = error_correlation(named, groups=table.groups, missing=missing)
@@ -440,28 +462,6 @@ class PanelAudit(BaseEstimator):
 
             Path(path).write_text(page, encoding="utf-8")
         return page
-
-
-def _named(errors: NDArray[np.float64], names: tuple[str, ...]) -> Any:
-    from xarray import DataArray
-
-    dims = ("sample", "specialist", "output")[: errors.ndim]
-    return DataArray(errors, dims=dims, coords={"specialist": list(names)})
-
-
-def _check_variation(errors: NDArray[np.float64]) -> None:
-    """Refuse errors whose correlation has no meaning, before something less clear does."""
-    if not (np.nanmax(errors, axis=0) > np.nanmin(errors, axis=0)).any():
-        raise PanelError(
-            "no specialist's error varies: each is right, or wrong alike, on all samples, so there is nothing to "
-            "compare. Give samples on which they differ, and check that y is the truth of this panel."
-        )
-    mean = errors.mean(axis=1)
-    if float(np.ptp(mean, axis=0).max()) <= 1e-12 * float(np.nanmax(np.abs(errors))):
-        raise PanelError(
-            f"the specialists' errors cancel exactly on all {len(errors)} samples, so their correlation cannot be "
-            "told. Give more samples."
-        )
 
 
 def _read_costs(costs: Any, n_specialists: int) -> NDArray[np.float64]:

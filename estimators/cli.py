@@ -153,6 +153,9 @@ def _parser() -> argparse.ArgumentParser:
             help="liars that the recommended rule must be best against",
         )
         command.add_argument(
+            "--drift-blocks", type=_whole(2), help="where samples are in order of time: blocks to compare"
+        )
+        command.add_argument(
             "--max-samples",
             type=_whole(4),
             default=50_000,
@@ -274,6 +277,7 @@ def _report(
         cv=options.cv,
         n_byzantine=options.liars,
         withstand=options.withstand,
+        drift_blocks=options.drift_blocks,
         max_samples=options.max_samples,
         random_state=options.seed,
         verbose=not options.quiet and sys.stderr.isatty(),

@@ -196,7 +196,8 @@ class RobustFusionClassifier(ClassifierMixin, BaseRobustFusion):
         ValueError
             If ``y`` is missing, not finite or no classes, or a parameter does not fit.
         PanelError
-            If a specialist names classes that are not in ``y``, or all of them failed.
+            If a specialist names classes that are not in ``y``, all of them failed, or ``y`` has several
+            outputs.
         """
         if y is None:
             raise ValueError(
@@ -205,6 +206,12 @@ class RobustFusionClassifier(ClassifierMixin, BaseRobustFusion):
         if np.asarray(y).dtype.kind == "f":
             assert_all_finite(y, input_name="y")
         check_classification_targets(y)
+        shape = np.asarray(y).shape
+        if len(shape) == 2 and shape[1] > 1:
+            raise PanelError(
+                f"y has {shape[1]} outputs; a panel of classes has one label per sample. Use "
+                "sklearn.multioutput.MultiOutputClassifier(RobustFusionClassifier(...)), one ensemble per output."
+            )
         y = column_or_1d(y, warn=True)
         self.classes_ = np.unique(y)
         self._fit(X, y, sample_weight, groups, params)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators.training import first_choices
-from theory import effective_number, error_correlation, error_covariance, panel_errors, price
+from theory import PanelError, effective_number, error_covariance, panel_errors, price
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,7 +88,8 @@ def weigh_evidence(
     table = DataArray(errors, dims=("sample", "specialist", "output"), coords={"specialist": names})
     missing: Literal["abstain", "raise"] = "abstain" if gone.any() else "raise"
     moments = error_covariance(table, sample_weight=weight, missing=missing)
-    correlation = error_correlation(table, sample_weight=weight, missing=missing)
+    # Of the correlations only the values are kept: their intervals take three times the memory.
+    centred = error_covariance(table, kind="covariance", sample_weight=weight, missing=missing).value
     number = float("nan")
     if (moments.value.diagonal() > 0).any():
         number = float(effective_number(moments).value)
@@ -98,9 +99,19 @@ def weigh_evidence(
         prices = price(moments, v0=v0, names=names, cross_fitted=True)
     coords = {"specialist": names, "specialist_": names}
     square = [
-        DataArray(m.value, dims=("specialist", "specialist_"), coords=coords) for m in (moments, correlation)
+        DataArray(value, dims=("specialist", "specialist_"), coords=coords)
+        for value in (moments.value, _standardised(centred))
     ]
     return Evidence(len(errors), missing_rate, square[0], square[1], number, prices)
+
+
+def _standardised(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give the correlations of a covariance matrix; NaN for errors that never vary."""
+    variance = covariance.diagonal()
+    scale = np.sqrt(np.where(variance > 0, variance, np.nan))
+    correlation = np.clip(covariance / np.outer(scale, scale), -1.0, 1.0)
+    np.fill_diagonal(correlation, np.where(variance > 0, 1.0, np.nan))
+    return correlation
 
 
 def score_specialists(table: Table) -> tuple[NDArray[np.int64] | None, NDArray[np.float64], pd.DataFrame]:
@@ -147,6 +158,29 @@ def score_specialists(table: Table) -> tuple[NDArray[np.int64] | None, NDArray[n
         index=pd.Index(table.names, name="specialist"),
     )
     return answers, errors, scores
+
+
+def named_errors(errors: NDArray[np.float64], names: tuple[str, ...]) -> Any:
+    """Give errors the names of their specialists, as a DataArray."""
+    from xarray import DataArray
+
+    dims = ("sample", "specialist", "output")[: errors.ndim]
+    return DataArray(errors, dims=dims, coords={"specialist": list(names)})
+
+
+def check_variation(errors: NDArray[np.float64]) -> None:
+    """Refuse errors whose correlation has no meaning, before something less clear does."""
+    if not (np.nanmax(errors, axis=0) > np.nanmin(errors, axis=0)).any():
+        raise PanelError(
+            "no specialist's error varies: each is right, or wrong alike, on all samples, so there is nothing to "
+            "compare. Give samples on which they differ, and check that y is the truth of this panel."
+        )
+    mean = errors.mean(axis=1)
+    if float(np.ptp(mean, axis=0).max()) <= 1e-12 * float(np.nanmax(np.abs(errors))):
+        raise PanelError(
+            f"the specialists' errors cancel exactly on all {len(errors)} samples, so their correlation cannot be "
+            "told. Give more samples."
+        )
 
 
 def price_specialists(

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from estimators.doubt import risk_at
+
 if TYPE_CHECKING:
     from estimators.audit import PanelAudit
 
@@ -146,7 +148,51 @@ def _findings(audit: PanelAudit) -> list[str]:
         )
         found.append(f"Near copies of one another, to be counted and paid once: {groups}.")
     found.extend(_attack_findings(audit, unit))
+    found.extend(_deferral_findings(audit))
+    found.extend(_drift_findings(audit))
     return found
+
+
+def _deferral_findings(audit: PanelAudit) -> list[str]:
+    curve, numbers = audit.deferral_, audit.task_ == "numbers"
+    _, everything = risk_at(curve, 1.0)
+    part, less = risk_at(curve, 0.9)
+    if not everything > 0:
+        return []
+    if part > 0.99:
+        return [
+            f"{audit.recommended_name_} is equally sure of nearly all samples, so its doubt cannot choose which to hand on."
+        ]
+    what, form = ("squared error (1 = that of the mean)", ".3f") if numbers else ("error rate", ".1%")
+    then = "lowers" if less < everything else "does not lower"
+    text = (
+        f"Handing the most doubtful {1 - part:.0%} of samples to someone else {then} {audit.recommended_name_}'s {what} "
+        f"on the rest from {everything:{form}} to {less:{form}}; picking them at random would leave it as it is."
+    )
+    return [text]
+
+
+def _drift_findings(audit: PanelAudit) -> list[str]:
+    drift = audit.drift_
+    if drift is None:
+        return []
+    changed = drift.changed()
+    unit = "R2" if audit.task_ == "numbers" else "accuracy"
+    if not changed:
+        return [
+            f"No change over time: over {len(drift.start)} blocks of samples no {unit} and no error correlation moved "
+            "beyond chance."
+        ]
+    tests = drift.tests
+    told = [
+        f"{name} ({tests.loc[name, 'first']:.3f} in the first block, {tests.loc[name, 'last']:.3f} in the last, at least "
+        f"{tests.loc[name, 'least']:.3f} and at most {tests.loc[name, 'most']:.3f})"
+        for name in changed
+    ]
+    return [
+        f"Changed over time, beyond chance: {'; '.join(told)}. Prices and weights learned on all samples mix before and "
+        "after."
+    ]
 
 
 def _attack_findings(audit: PanelAudit, unit: str) -> list[str]:

@@ -32,6 +32,25 @@ def fit_router(ensemble: Any, members: list[tuple[str, Any]]) -> MetadataRouter:
     return router
 
 
+def refuse_unrouted(ensemble: Any, params: dict[str, Any]) -> None:
+    """Refuse metadata that nobody can ask for, because routing is off.
+
+    Parameters
+    ----------
+    ensemble : estimator
+        The ensemble.
+    params : dict
+        What was given to ``fit`` beside weights and groups.
+
+    Raises
+    ------
+    ValueError
+        If there is any and routing is off.
+    """
+    if not routing_enabled():
+        raise_for_params(params, ensemble, "fit")
+
+
 def route_fit(
     ensemble: Any,
     team: list[tuple[str, Specialist]],
@@ -61,13 +80,11 @@ def route_fit(
     Raises
     ------
     ValueError
-        If there is other metadata and routing is off (or weights that nobody was told to take or leave,
-        where it is on).
+        If routing is on and there are weights that nobody was told to take or leave.
     TypeError
         If a specialist asks for metadata other than weights.
     """
     if not routing_enabled():
-        raise_for_params(params, ensemble, "fit")
         return groups
     given = {"sample_weight": sample_weight, "groups": groups} | params
     given = {name: value for name, value in given.items() if value is not None}

@@ -14,6 +14,7 @@ from theory import PanelError
 
 TASKS = ("labels", "probabilities", "numbers")
 _LEAST_SAMPLES = 4
+_MOST_COUNTED = 10**8
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ def read_table(
     n_options: Any = None,
     names: Any = None,
     groups: Any = None,
+    sample_weight: Any = None,
     max_samples: int | None = None,
     random_state: Any = None,
 ) -> tuple[Table, int]:
@@ -99,6 +101,9 @@ def read_table(
         Names of the specialists.
     groups : array-like of shape (sample,), optional
         Samples that belong together.
+    sample_weight : array-like of int, shape (sample,), optional
+        How often each sample counts. Copies of a sample stay together as a group does, so standard errors
+        know that they are one sample.
     max_samples : int, optional
         Of a longer panel so many samples are drawn.
     random_state : int, RandomState or None
@@ -108,7 +113,7 @@ def read_table(
     -------
     table : Table
     n_given : int
-        Samples before the draw.
+        Samples before the draw, each as often as it counts.
 
     Raises
     ------
@@ -141,10 +146,16 @@ def read_table(
     task = _task_of(raw.values, truth) if task == "auto" else task
     if task != "numbers":
         truth = read_truth_codes(raw, truth)
+    drawn: NDArray[np.int64] | None = None
+    if sample_weight is not None:
+        drawn = _repeated(sample_weight, n_given)
+        groups, n_given = np.arange(n_given) if groups is None else groups, len(drawn)
     if max_samples is not None and n_given > max_samples:
         if max_samples < _LEAST_SAMPLES:
             raise PanelError(f"max_samples must be at least 4; got {max_samples}.")
-        drawn = np.sort(check_random_state(random_state).choice(n_given, max_samples, replace=False))
+        kept = np.sort(check_random_state(random_state).choice(n_given, max_samples, replace=False))
+        drawn = kept if drawn is None else drawn[kept]
+    if drawn is not None:
         raw, truth = replace(raw, values=raw.values[drawn]), truth[drawn]
         groups = None if groups is None else groups[drawn]
         n_options = n_options if np.ndim(n_options) == 0 else np.asarray(n_options)[drawn]
@@ -170,6 +181,26 @@ def read_table(
         notes = (*notes, _constant_truth(task))
     classes = None if task == "numbers" else raw.classes
     return Table(values, truth, task, counts, own, groups, classes, notes), n_given
+
+
+def _repeated(sample_weight: Any, n_samples: int) -> NDArray[np.int64]:
+    """Give the row of each sample, as often as it counts."""
+    try:
+        counts = np.asarray(sample_weight, dtype=np.float64)
+    except (TypeError, ValueError):
+        counts = np.empty(0)
+    if counts.shape != (n_samples,) or not ((counts >= 0) & (counts == np.floor(counts))).all():
+        raise PanelError(
+            f"sample_weight must be {n_samples} whole numbers >= 0, how often each sample counts; got "
+            f"{sample_weight!r:.80}. Multiply shares by a large number and round them."
+        )
+    total = counts.sum()
+    if not _LEAST_SAMPLES <= total <= _MOST_COUNTED:
+        raise PanelError(
+            f"sample_weight adds up to {total:.0f}; an audit needs between {_LEAST_SAMPLES} and {_MOST_COUNTED:,} "
+            "samples. Divide it by a common factor."
+        )
+    return np.repeat(np.arange(n_samples), counts.astype(np.int64))
 
 
 def _constant_truth(task: str) -> str:

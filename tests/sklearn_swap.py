@@ -67,7 +67,7 @@ class VotingClassifier(_Heard, RobustFusionClassifier):
         super().__init__(estimators, cv="none", n_jobs=n_jobs, verbose=verbose)
         self.voting, self.weights, self.flatten_transform = voting, weights, flatten_transform
 
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None, **params):
         if self.weights is not None and len(self.weights) != len(self.estimators):
             raise ValueError(
                 f"Number of `estimators` and weights must be equal; got {len(self.weights)} weights, "
@@ -75,7 +75,7 @@ class VotingClassifier(_Heard, RobustFusionClassifier):
             )
         rule = "mean" if self.voting == "soft" else "plurality_vote"
         self.fusion = _weighted(rule, self.estimators, self.weights)
-        return super().fit(X, y, sample_weight)
+        return super().fit(X, y, sample_weight, **params)
 
     def transform(self, X):
         cube = self._cube(X)
@@ -94,14 +94,14 @@ class VotingRegressor(_Heard, RobustFusionRegressor):
         super().__init__(estimators, cv="none", n_jobs=n_jobs, verbose=verbose)
         self.weights = weights
 
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None, **params):
         if self.weights is not None and len(self.weights) != len(self.estimators):
             raise ValueError(
                 f"Number of `estimators` and weights must be equal; got {len(self.weights)} weights, "
                 f"{len(self.estimators)} estimators"
             )
         self.fusion = _weighted("mean", self.estimators, self.weights)
-        return super().fit(X, y, sample_weight)
+        return super().fit(X, y, sample_weight, **params)
 
     def transform(self, X):
         return self._cube(X)[:, :, 0]
@@ -156,9 +156,9 @@ class StackingClassifier(_Stacked, RobustFusionClassifier):
         super().__init__(estimators, fusion="arbiter", cv=cv, n_jobs=n_jobs, verbose=verbose)
         self.final_estimator, self.stack_method, self.passthrough = final_estimator, stack_method, passthrough
 
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None, **params):
         self._translate()
-        super().fit(X, y, sample_weight)
+        super().fit(X, y, sample_weight, **params)
         if self.cv == "prefit":
             self.estimators_ = [member.model_ for member in self.estimators_]
         return self
@@ -180,9 +180,9 @@ class StackingRegressor(_Stacked, RobustFusionRegressor):
         super().__init__(estimators, fusion="arbiter", cv=cv, n_jobs=n_jobs, verbose=verbose)
         self.final_estimator, self.passthrough = final_estimator, passthrough
 
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None, **params):
         self._translate()
-        super().fit(X, y, sample_weight)
+        super().fit(X, y, sample_weight, **params)
         if self.cv == "prefit":
             self.estimators_ = [member.model_ for member in self.estimators_]
         return self

@@ -64,6 +64,19 @@ def audit_to_dict(audit: PanelAudit) -> dict[str, Any]:
         "leaderboard": [{"rule": rule, **row.to_dict()} for rule, row in audit.leaderboard_.iterrows()],
         "refused": dict(audit.refused_),
         "robustness": audit.robustness_.to_dict("records"),
+        "deferral": audit.deferral_.to_frame()[["threshold", "coverage", "risk"]]
+        .iloc[_spread(len(audit.deferral_.coverage))]
+        .to_dict("records"),
+        "drift": None
+        if audit.drift_ is None
+        else {
+            "start": audit.drift_.start,
+            "stop": audit.drift_.stop,
+            "score": dict(zip(audit.names_, audit.drift_.score.T, strict=True)),
+            "recommended": audit.drift_.fused,
+            "error_correlation": audit.drift_.rho,
+            "tests": audit.drift_.tests.reset_index().to_dict("records"),
+        },
         "bounds": {
             name: {
                 "upper": bound.value,
@@ -80,6 +93,10 @@ def audit_to_dict(audit: PanelAudit) -> dict[str, Any]:
         "warnings": list(audit.warnings_),
     }
     return _plain(data)
+
+
+def _spread(n_points: int, most: int = 201) -> Any:
+    return np.unique(np.linspace(0, n_points - 1, min(n_points, most)).round().astype(int))
 
 
 def _plain(value: Any) -> Any:

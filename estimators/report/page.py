@@ -11,11 +11,12 @@ import numpy as np
 
 from estimators.report.plots import audit_plots
 from estimators.report.ranges import make_scale
-from estimators.report.text import headline, is_empty
+from estimators.report.text import deferral_rows, drift_rows, headline, is_empty
 from estimators.report.words import (
     GLOSSARY,
     lie_words,
     loss_words,
+    risk_words,
     rule_words,
     task_words,
     unit_words,
@@ -72,6 +73,9 @@ def render(audit: PanelAudit, *, title: str, notes: Sequence[str] = ()) -> str:
         prices=_prices(audit),
         rules=_rules(audit),
         liars=_liars(audit),
+        risk=risk_words(audit.task_),
+        deferral=deferral_rows(audit),
+        drift=_drift(audit),
         bounds=[_bound(name, bound) for name, bound in audit.bounds_.items()],
         glossary=GLOSSARY,
     )
@@ -158,6 +162,16 @@ def _liars(audit: PanelAudit) -> dict[str, Any] | None:
         rows.append({"rule": rule, "cells": cells})
     lies = [(_plain(lie), lie_words(lie)) for lie in dict.fromkeys(table["lie"]) if lie_words(lie)]
     return {"counts": counts, "rows": rows, "lies": lies}
+
+
+def _drift(audit: PanelAudit) -> dict[str, Any] | None:
+    drift = audit.drift_
+    if drift is None:
+        return None
+    blocks = [f"{a:,} to {b - 1:,}" for a, b in zip(drift.start, drift.stop, strict=True)]
+    changed = set(drift.changed())
+    rows = [(name, cells, p, name in changed) for name, cells, p in drift_rows(audit)]
+    return {"blocks": blocks, "rows": rows}
 
 
 def _bound(name: str, bound: Any) -> dict[str, str]:

@@ -29,8 +29,8 @@ def audit_plots(audit: PanelAudit) -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        ``correlation``, ``variance`` and, where liars were tried, ``robustness``: each an ``<svg>``
-        element without external references.
+        ``correlation``, ``variance``, ``deferral`` and, where they were asked for, ``robustness`` and
+        ``drift``: each an ``<svg>`` element without external references.
 
     Raises
     ------
@@ -43,6 +43,9 @@ def audit_plots(audit: PanelAudit) -> dict[str, str]:
     }
     if len(audit.robustness_):
         plots["robustness"] = _robustness
+    plots["deferral"] = _deferral
+    if audit.drift_ is not None:
+        plots["drift"] = _drift
     return {name: _draw(name, plot, audit) for name, plot in plots.items()}
 
 
@@ -217,6 +220,59 @@ def _robustness(audit: PanelAudit, figure: Any) -> None:
         order.append(len(labels) - 1)
     figure.legend([handles[k] for k in order], [labels[k] for k in order], frameon=False, ncols=2,
                   loc="outside lower center")  # fmt: skip
+
+
+def _deferral(audit: PanelAudit, figure: Any) -> None:
+    figure.set_size_inches(_WIDTH, 3.5)
+    axes = figure.add_subplot()
+    curve, numbers = audit.deferral_, audit.task_ == "numbers"
+    scale = 1.0 if numbers else 100.0
+    shown = curve.coverage >= min(
+        0.02, float(curve.coverage[1])
+    )  # of the surest few the share is mostly luck
+    shown[0] = False
+    points = np.unique(np.linspace(0, shown.sum() - 1, 400).round().astype(int))
+    coverage, risk = 100.0 * curve.coverage[shown][points], scale * curve.risk[shown][points]
+    axes.axhline(scale * curve.risk[-1], color=_GREY, ls="--", lw=1.5, label="handed on at random")
+    marker = "o" if len(points) < 12 else ""
+    axes.plot(
+        coverage, risk, color=_ORANGE, lw=2, marker=marker, ms=5, label="the most doubtful handed on first"
+    )
+    axes.set_xlim(0.0, 102.0)
+    axes.set_ylim(0.0, 1.12 * max(float(risk.max()), scale * float(curve.risk[-1]), 1e-9))
+    axes.set_xlabel("samples answered, in per cent")
+    axes.set_ylabel("squared error left" if numbers else "wrong among them, in per cent")
+    figure.legend(frameon=False, ncols=2, loc="outside lower center")
+
+
+def _drift(audit: PanelAudit, figure: Any) -> None:
+    from estimators.drift import FUSED
+
+    figure.set_size_inches(_WIDTH, 3.8)
+    axes = figure.add_subplot()
+    drift = audit.drift_
+    assert drift is not None
+    blocks = np.arange(1, len(drift.start) + 1)
+    changed = [name for name in drift.changed() if name in audit.names_]
+    colours = iter(("#2f6db5", "#b0506b", "#5b8c5a", "#7e57a0"))
+    for i, name in enumerate(audit.names_):
+        colour = next(colours, None) if name in changed else None
+        style: dict[str, Any] = {"color": "#ccd2d8", "lw": 1, "zorder": 1}
+        if colour is not None:
+            style = {"color": colour, "lw": 2, "label": f"{_short(name, 26)} (changed)"}
+        axes.plot(blocks, drift.score[:, i], marker="o", ms=3.5, **style)
+    axes.plot(blocks, drift.fused, color=_ORANGE, lw=2.5, marker="o", ms=5, label=FUSED)
+    if len(changed) < len(audit.names_):
+        axes.plot([], [], color="#ccd2d8", lw=1, marker="o", ms=3.5, label="other specialists")
+    known = np.append(drift.score[np.isfinite(drift.score)], drift.fused)
+    low, high = float(known.min()), float(known.max())
+    low = max(low, -1.0)
+    margin = 0.05 * (high - low) or 0.05
+    axes.set_ylim(low - margin, high + margin)
+    axes.set_xticks(blocks)
+    axes.set_xlabel("block of samples, in order of time")
+    axes.set_ylabel("R2" if audit.task_ == "numbers" else "accuracy")
+    figure.legend(frameon=False, ncols=2, loc="outside lower center")
 
 
 def _short(name: str, limit: int) -> str:

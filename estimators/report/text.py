@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from estimators.report.words import rule_words, unit_words
+from estimators.doubt import SHARES, risk_at
+from estimators.drift import FUSED, RHO
+from estimators.report.words import risk_words, rule_words, unit_words
 
 if TYPE_CHECKING:
     from estimators.audit import PanelAudit
@@ -41,6 +43,9 @@ def audit_to_text(audit: PanelAudit, *, width: int = 100, n_rows: int = 12) -> s
         parts.append(
             _block(f"Worst {unit} with liars (every lie and set of liars tried)", _robustness(audit))
         )
+    parts.append(_block("If it hands its most doubtful samples to someone else", _deferral(audit)))
+    if audit.drift_ is not None:
+        parts.append(_block("Over time", _drift(audit, n_rows)))
     if audit.bounds_:
         parts.append(_block("Bounds", _bounds(audit)))
     parts.append(_block("Recommendation", _sentences(audit.reasons_, width)))
@@ -187,6 +192,68 @@ def _robustness(audit: PanelAudit) -> str:
         for rule, row in worst.iterrows()
     ]
     return format_table(["rule", *("honest" if f == 0 else f"{f} liar{'s' * (f > 1)}" for f in counts)], rows)
+
+
+def deferral_rows(audit: PanelAudit) -> list[tuple[str, str]]:
+    """Give shares answered and what is wrong among them, as text.
+
+    Parameters
+    ----------
+    audit : PanelAudit
+        Fitted.
+
+    Returns
+    -------
+    list of (str, str)
+        Equal doubts are answered together, so shares may be larger than the usual ones, and some are left out.
+    """
+    form = ".3f" if audit.task_ == "numbers" else ".1%"
+    points = dict.fromkeys(risk_at(audit.deferral_, share) for share in SHARES)
+    return [(f"{share:.0%}", f"{risk:{form}}") for share, risk in points]
+
+
+def drift_rows(audit: PanelAudit) -> list[tuple[str, list[str], str]]:
+    """Give what changed most first: its name, its figure in every block, and the corrected p.
+
+    Parameters
+    ----------
+    audit : PanelAudit
+        Fitted, with blocks.
+
+    Returns
+    -------
+    list of (str, list of str, str)
+        The recommended rule and the error correlation first, then specialists by p.
+    """
+    drift = audit.drift_
+    assert drift is not None
+    values = {
+        FUSED: drift.fused,
+        RHO: drift.rho,
+        **dict(zip(audit.names_, drift.score.T, strict=True)),
+    }
+    order = [FUSED, RHO, *drift.tests.drop([FUSED, RHO]).sort_values("p", kind="stable").index]
+    rows = []
+    for name in order:
+        p = float(drift.tests.loc[name, "p_holm"])
+        told = "" if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+        rows.append((str(name), ["" if np.isnan(v) else f"{v:.3f}" for v in values[name]], told))
+    return rows
+
+
+def _deferral(audit: PanelAudit) -> str:
+    return format_table(["answered", risk_words(audit.task_)], [list(row) for row in deferral_rows(audit)])
+
+
+def _drift(audit: PanelAudit, n_rows: int) -> str:
+    drift = audit.drift_
+    assert drift is not None
+    header = ["block", *(f"{a}-{b - 1}" for a, b in zip(drift.start, drift.stop, strict=True)), "p"]
+    rows = [[name, *cells, p] for name, cells, p in drift_rows(audit)]
+    hidden = len(rows) - n_rows - 2
+    more = f"\n... {hidden} more, changed less" if hidden > 0 else ""
+    told = "\np: how likely such differences between blocks are by chance, corrected for the number of rows"
+    return format_table(header, rows[: n_rows + 2]) + more + told
 
 
 def _bounds(audit: PanelAudit) -> str:

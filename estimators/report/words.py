@@ -62,6 +62,11 @@ GLOSSARY = (
         "what a specialist's answers are worth to the panel: the loss it removes, averaged over all orders in "
         "which the panel could have been put together (Shapley value). Below zero: it does harm.",
     ),
+    (
+        "doubt",
+        "how far the fused answer is from being sure; of numbers, how far apart the specialists are. Samples of "
+        "much doubt can be handed to someone else.",
+    ),
     ("95 % interval", "what the figure could have been with other samples of the same kind."),
     ("paired", "both rules are compared on the same samples, one by one, so luck in the samples cancels."),
 )
@@ -107,6 +112,11 @@ def task_words(task: str) -> str:
 def loss_words(task: str) -> str:
     """Say which loss the prices share out."""
     return _LOSSES[task]
+
+
+def risk_words(task: str) -> str:
+    """Name what is wrong among the answered."""
+    return "squared error (1 = that of the mean)" if task == "numbers" else "wrong among them"
 
 
 def unit_words(task: str) -> str:

@@ -138,7 +138,7 @@ def test_the_page_shows_the_figures_of_the_audit(audit):
 
 def test_plots_are_there_and_each_says_something_else(audit):
     plots = audit_plots(audit)
-    assert set(plots) == {"correlation", "variance", "robustness"}
+    assert set(plots) == {"correlation", "variance", "robustness", "deferral"}
     page = render(audit, title="t")
     for name, plot in plots.items():
         assert plot.startswith("<svg") and plot in page
@@ -146,7 +146,7 @@ def test_plots_are_there_and_each_says_something_else(audit):
     assert page.count('class="whisker"') == len(audit.leaderboard_) + len(audit.names_)
     assert page.count('class="dot"') == len(audit.leaderboard_)
     without = audited(audit.task_, n_byzantine=())
-    assert set(audit_plots(without)) == {"correlation", "variance"}
+    assert set(audit_plots(without)) == {"correlation", "variance", "deferral"}
     assert "If some of them lie" not in render(without, title="t")
 
 
@@ -265,7 +265,7 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no chromium, chromium-browser or google-chrome installed")
-@pytest.mark.parametrize("width", [400, 1100])
+@pytest.mark.parametrize("width", [400, pytest.param(1100, marks=pytest.mark.slow)])
 def test_it_renders_in_a_browser(tmp_path, width):
     from PIL import Image
 

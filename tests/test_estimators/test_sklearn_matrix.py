@@ -103,7 +103,7 @@ CASES = [
     for fusion in FUSIONS
     if teams[task] is not None and not (task == 1 and fusion in ("log_pool", "accuracy"))
 ]
-FAST = [(0, "view", "median"), (1, "frozen", "trimmed_mean"), (1, "missing", "mean")]
+FAST = [(1, "view", "median"), (1, "missing", "trimmed_mean")]  # classifiers take three times as long
 # Passed checks of scikit-learn 1.9, by task and team: some are for several targets, some for sparse input.
 PASSED = {
     (0, "plain"): 63,
