@@ -19,6 +19,7 @@ from estimators.deliberation_report import Deliberated, judge_report
 from estimators.deliberation_run import Course, run_course
 from estimators.ensemble import RobustFusionClassifier
 from estimators.hearing import Hearing, seal
+from estimators.learning import StoredPanel
 from estimators.panel import make_splits
 from estimators.revising import earn_revision, revised_columns
 from estimators.withheld import withheld
@@ -245,10 +246,10 @@ class DeliberativeClassifier(RobustFusionClassifier):
         PanelError
             As the class says.
         """
-        self._groups = groups
+        self._input = X  # for critics, who look at samples; gone after the fit
         self._check_critics()
         super().fit(X, y, sample_weight=sample_weight, groups=groups)
-        del self._groups
+        del self._input
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -349,10 +350,9 @@ class DeliberativeClassifier(RobustFusionClassifier):
         if self.adjudicator is not None:
             self.adjudicator.check()
 
-    def _learn(
-        self, panel: Any, covered: Any, absent: Any, y: Any, sample_weight: Any, X: Any = None
-    ) -> None:
-        super()._learn(panel, covered, absent, y, sample_weight, X)
+    def _learn(self, stored: StoredPanel, X: Any = None, *, record: Any = None) -> None:
+        super()._learn(stored, X, record=record)
+        X = self._check_input(self._input, reset=False)
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         # Columns in the order of names: the order of the list of specialists changes nothing.
         self._order = np.argsort(np.array(self._names, dtype=object))
@@ -364,23 +364,19 @@ class DeliberativeClassifier(RobustFusionClassifier):
         critics = [(name, clone(critic)) for name, critic in self.critics]
         self._lookers = [critic for _, critic in critics]
         views = [critic.look(X, reset=True) for critic in self._lookers]
-        rows = np.flatnonzero(covered)
-        target = self._target(y)
-        valid = self._valid(X, len(y))
+        rows = np.flatnonzero(stored.fold >= 0)
+        target, groups = stored.target, stored.groups
+        valid = self._valid(X, len(target))
         rows = rows[valid[rows, target[rows]]]
-        if sample_weight is not None:
-            rows = rows[np.asarray(sample_weight)[rows] > 0]
-        weight = None if sample_weight is None else sample_weight[rows]
-        seen = panel[rows].copy()
-        seen[self._faulty(panel[rows])] = np.nan
+        if stored.weight is not None:
+            rows = rows[stored.weight[rows] > 0]
+        weight = None if stored.weight is None else stored.weight[rows]
         self._memory = Memory(
-            seal(seen[:, self._order], valid[rows]),
+            seal(stored.panel[rows][:, self._order], valid[rows]),
             target[rows],
             valid[rows],
             [None if view is None else view[rows] for view in views],
-            self._splits(
-                len(rows), target[rows], None if self._groups is None else np.asarray(self._groups)[rows]
-            ),
+            self._splits(len(rows), target[rows], None if groups is None else groups[rows]),
             weight,
         )
         self._refits: dict[Any, Any] = {}

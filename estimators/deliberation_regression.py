@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from estimators._compat import fit_context
 from estimators.critic import Critic, fit_weighted
 from estimators.ensemble_regressor import RobustFusionRegressor
+from estimators.learning import StoredPanel
 from estimators.panel import make_splits
 from estimators.withheld import withheld
 from theory import FaultWarning, PanelError
@@ -203,9 +204,9 @@ class DeliberativeRegressor(RobustFusionRegressor):
         PanelError
             If all specialists failed.
         """
-        self._groups = groups
+        self._input = X  # for critics, who look at samples; gone after the fit
         super().fit(X, y, sample_weight=sample_weight, groups=groups)
-        del self._groups
+        del self._input
         return self
 
     def predict(self, X: Any) -> NDArray[np.float64]:
@@ -249,18 +250,17 @@ class DeliberativeRegressor(RobustFusionRegressor):
         width = self._scores[order - 1] if order <= len(self._scores) else np.inf
         return np.column_stack([value - width * sd, value + width * sd])
 
-    def _learn(
-        self, panel: Any, covered: Any, absent: Any, y: Any, sample_weight: Any, X: Any = None
-    ) -> None:
-        super()._learn(panel, covered, absent, y, sample_weight, X)
+    def _learn(self, stored: StoredPanel, X: Any = None, *, record: Any = None) -> None:
+        super()._learn(stored, X, record=record)
+        X = self._check_input(self._input, reset=False)
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        rows = np.flatnonzero(covered)
-        target = self._target(y)[:, 0]
+        rows = np.flatnonzero(stored.fold >= 0)
+        panel, target, sample_weight = stored.panel, stored.target[:, 0], stored.weight
         table = self._look(X, reset=True)
         self._ready = False
         self._scores = np.zeros(0)
         self.report_ = {"n": len(rows), "reason": self.fallback_}
-        groups = None if self._groups is None else np.asarray(self._groups)[rows]
+        groups = None if stored.groups is None else stored.groups[rows]
         splits = (
             make_splits(
                 self.critic_cv, np.zeros((len(rows), 1)), target[rows], classifier=False, groups=groups,
