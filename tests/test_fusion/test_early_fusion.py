@@ -137,6 +137,8 @@ def test_bins_lose_nothing_and_tolerance_masks():
     np.testing.assert_allclose(np.nansum(got * count[:, None], axis=0), values.sum(axis=0), rtol=1e-12)
     _, mask = resample_stream(values, times, [5.7, 6.5, 9.0], tolerance=1.0)
     assert mask.tolist() == [True, True, False]
+    with pytest.raises(PanelError, match="knows no tolerance"):
+        resample_stream(values, times, [5.7, 6.5], method="mean", tolerance=1.0)
     _, mask = resample_stream([[0.0], [1.0]], [0.0, 10.0], [5.0], method="linear", tolerance=1.0)
     assert not mask.any()
 
