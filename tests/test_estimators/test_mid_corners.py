@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 from estimators import EarlyFusionClassifier, MidFusionClassifier, MidFusionRegressor, Views, compare_stages
 from fusion.early import Ragged
+from fusion.mid import MeanFusion
 from theory import PanelError
 
 FAST = {"width": 8, "max_iter": 3, "random_state": 0}
@@ -114,3 +115,10 @@ def test_stages_are_compared_where_some_samples_have_no_view():
         Views(gappy), y, budget=400, seeds=2, n_draws=1, max_iter=2, arms=["late_mean", "late_log_pool"]
     )
     assert np.isfinite(found.table()["nll"]).all()
+
+
+def test_counts_and_masks_of_numpy_are_read():
+    fuse = MeanFusion(2, np.int64(3))
+    mask = np.array([[True, True, False], [True, False, False]])
+    views = torch.arange(12.0).reshape(2, 3, 2)
+    torch.testing.assert_close(fuse(views, mask=mask).fused, fuse(views, mask=torch.as_tensor(mask)).fused)
