@@ -17,6 +17,7 @@ from sklearn.base import (
 )
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.utils import assert_all_finite, check_array, column_or_1d
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, has_fit_parameter
 
@@ -77,7 +78,9 @@ class _EarlyFusion(MetaEstimatorMixin, BaseEstimator):
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> None:
         X = self._check_input(X, reset=True)
         check_consistent_length(X, y)
-        weight = None if sample_weight is None else check_sample_weight(sample_weight, X)
+        weight = (
+            None if sample_weight is None else check_sample_weight(sample_weight, X, ensure_non_negative=True)
+        )
         if self._is_stream():
             self.estimator_ = self._mid("stream_attention", self.views).fit(X, y, sample_weight=weight)
             self.view_names_ = self.estimator_.view_names_
@@ -180,7 +183,7 @@ class _EarlyFusion(MetaEstimatorMixin, BaseEstimator):
             if isinstance(raw, Ragged):
                 raw = pool_ragged(raw)
             elif raw.ndim == 3:
-                raw = raw.reshape(len(raw), -1)
+                raw = raw.reshape(len(raw), raw.shape[1] * raw.shape[2])
             arrays[name], mask[name] = raw if present.all() else np.where(present[:, None], raw, 0.0), present
         return arrays, mask
 
@@ -195,6 +198,11 @@ class _EarlyFusion(MetaEstimatorMixin, BaseEstimator):
         if not hasattr(X, "shape"):
             X = np.asarray(X)
         return X
+
+    def _has_method(self, name: str) -> bool:
+        if self._is_stream() or hasattr(self.estimator, "forward"):
+            return True
+        return hasattr(self._default() if self.estimator is None else self.estimator, name)
 
     def _is_stream(self) -> bool:
         return isinstance(self.estimator, str) and self.estimator == "stream_attention"
@@ -319,6 +327,7 @@ class EarlyFusionClassifier(ClassifierMixin, _EarlyFusion):
         self._prior = prior / prior.sum()
         return self
 
+    @available_if(lambda self: self._has_method("predict_proba"))
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Give probabilities.
 

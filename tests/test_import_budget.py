@@ -29,10 +29,10 @@ FLOORS = [
 REPORT = "import sys, json; print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
 
 
-def run(code: str, folder) -> str:
+def run(code: str, folder, *flags: str) -> str:
     # A foreign working directory: what is measured is the installed library, not the checkout underfoot.
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120
+        [sys.executable, *flags, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -65,3 +65,8 @@ def test_import_takes_less_time_than_numpy(tmp_path):
     # The best of three: a neighbour's load only ever adds. Measured: about 0.1.
     ratio = min(float(run(code, tmp_path)) for _ in range(3))
     assert ratio < 1.0, f"import theory, fusion takes {ratio:.2f} times as long as import numpy"
+
+
+def test_all_public_names_are_there_without_docstrings(tmp_path):
+    code = "import theory, fusion; print(len([getattr(m, n) for m in (theory, fusion) for n in m.__all__]))"
+    assert int(run(code, tmp_path, "-OO")) > 150

@@ -27,7 +27,7 @@ class MidAnswers:
             X, self._readers, empty=self.empty, missing=self.missing, tell_new_gaps=self.view_dropout == 0
         )
         device, dtype = self._place()
-        self.module_.to(device)
+        self.module_.to(device, dtype)
         rows = np.arange(len(mask))
         return self._tensors(inputs, mask, None, None, rows, device, dtype), mask
 
@@ -71,7 +71,7 @@ class MidAnswers:
         -------
         ndarray of shape (sample,), float64
             Classes: Jensen-Shannon divergence in ``[0, ln 2]``; numbers: distance in standard deviations of the
-            validation errors. NaN where fewer than two views are present. A cheap signal of an attack or a shift.
+            training targets. NaN where fewer than two views are present. A cheap signal of an attack or a shift.
 
         Raises
         ------

@@ -262,8 +262,10 @@ class MidFusionClassifier(ClassifierMixin, BaseMidFusion):
         Raises
         ------
         PanelError
-            If ``y`` holds a class that is not known.
+            If ``y`` holds a class that is not known, or ``class_weight="balanced"``.
         """
+        if isinstance(self.class_weight, str):
+            raise PanelError("class_weight='balanced' needs all samples at once. Give a dict of weights.")
         y = self._check_classes(X, y, None)
         first = not hasattr(self, "module_")
         if first:
@@ -273,6 +275,9 @@ class MidFusionClassifier(ClassifierMixin, BaseMidFusion):
             raise PanelError(
                 f"classes {strange[:5]} are not among {self.classes_[:10].tolist()}. Name all in classes=."
             )
+        if self.class_weight is not None:
+            own = np.array([self.class_weight.get(label, 1.0) for label in y.tolist()])
+            sample_weight = own if sample_weight is None else own * np.asarray(sample_weight)
         self._partial_fit(X, y, sample_weight, first=first)
         return self
 

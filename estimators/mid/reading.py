@@ -119,7 +119,9 @@ def refuse_mapping(X: Any) -> None:
         raise PanelError("X is a mapping of views, which nothing can cut along samples. Pass Views(X).")
 
 
-def read_raw(X: Any, name: str, selector: Any, transformer: Any) -> tuple[Any, NDArray[np.bool_]]:
+def read_raw(
+    X: Any, name: str, selector: Any, transformer: Any, *, n_features: int = 1
+) -> tuple[Any, NDArray[np.bool_]]:
     """Pick one view out of X and check it.
 
     Parameters
@@ -132,6 +134,8 @@ def read_raw(X: Any, name: str, selector: Any, transformer: Any) -> tuple[Any, N
         What picks it.
     transformer : object or None
         Fitted; applied to the rows that are present.
+    n_features : int, default 1
+        What the transformer gives, where no row is present to ask it about.
 
     Returns
     -------
@@ -149,13 +153,21 @@ def read_raw(X: Any, name: str, selector: Any, transformer: Any) -> tuple[Any, N
     present = presence(part) if here is None else np.asarray(here)
     if transformer is not None:
         rows = np.flatnonzero(present)
+        if not len(rows):  # most transformers refuse to see nobody
+            return np.zeros((len(present), n_features)), present
         done = np.asarray(transformer.transform(part[rows] if not hasattr(part, "iloc") else part.iloc[rows]))
         part = np.full((len(present), *done.shape[1:]), np.nan)
         part[rows] = done
     if isinstance(part, Ragged):
-        if not np.isfinite(part.values).all():
+        if part.values.dtype.kind not in "biuf":
+            raise PanelError(f"view {name!r} holds tokens of {part.values.dtype}; needed are numbers.")
+        present = present & (part.lengths > 0)
+        heard = np.repeat(present, part.lengths)
+        if not np.isfinite(part.values[heard]).all():
             raise PanelError(f"view {name!r}: a token is not finite. Impute, or leave the sequence empty.")
-        return part, present & (part.lengths > 0)
+        if not heard.all():  # sums run over all tokens: what is masked must not reach them
+            part = Ragged(np.where(heard[:, None], part.values, 0), part.offsets)
+        return part, present
     if hasattr(part, "toarray"):
         part = part.toarray()
     try:
@@ -230,7 +242,12 @@ def fit_reader(
     else:
         rows, mass = raw[here], sample_weight[here]
     centre = np.average(rows, axis=0, weights=mass)
-    spread = np.sqrt(np.average((rows - centre) ** 2, axis=0, weights=mass))
+    with np.errstate(over="ignore"):
+        spread = np.sqrt(np.average((rows - centre) ** 2, axis=0, weights=mass))
+    if not np.isfinite(spread).all():  # dividing by it would make the feature a constant
+        raise PanelError(
+            f"view {name!r}: feature {int((~np.isfinite(spread)).argmax())} overflows. Rescale it."
+        )
     flat = (spread == 0) | (spread < 10 * np.finfo(np.float64).eps * np.abs(centre))
     return ViewReader(
         name=name,
@@ -328,7 +345,9 @@ def read_all(
             )
             present = np.zeros(n_samples, dtype=bool)
         else:
-            raw, present = read_raw(X, reader.name, reader.selector, reader.transformer)
+            raw, present = read_raw(
+                X, reader.name, reader.selector, reader.transformer, n_features=reader.n_features
+            )
         gone = int((~present).sum())
         if gone and missing == "raise":
             raise PanelError(f"view {reader.name!r} is absent in {gone} rows. Set missing='abstain'.")

@@ -14,6 +14,7 @@ from estimators._compat import fit_context
 from estimators.mid.reading import refuse_mapping
 from estimators.mid.reporting import regression_report
 from estimators.mid.shared import BaseMidFusion
+from theory import PanelError
 
 
 class MidFusionRegressor(RegressorMixin, BaseMidFusion):
@@ -232,8 +233,16 @@ class MidFusionRegressor(RegressorMixin, BaseMidFusion):
         Returns
         -------
         self : MidFusionRegressor
+
+        Raises
+        ------
+        PanelError
+            If ``y`` has other outputs than in the first call.
         """
         first = not hasattr(self, "module_")
+        shape = np.shape(y)[1:]
+        if not first and (shape[0] if shape else 1) != self._n_outputs:
+            raise PanelError(f"y has {shape[0] if shape else 1} outputs; fitted with {self._n_outputs}.")
         self._partial_fit(X, self._check_numbers(X, y, None), sample_weight, first=first)
         return self
 

@@ -334,11 +334,17 @@ class BaseMidFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, MidAnswer
             state["_arrays"] = state_arrays(state.pop("module_"))
             state["_rule"] = getattr(self.module_.fusion, "rule", None)
             state["_optimizer"] = None
+            if self._optimizer is not None:  # training in parts must go on as if nothing had happened
+                moments = self._optimizer.state_dict()["state"]
+                state["_moments"] = {
+                    i: {k: v.cpu().numpy() for k, v in part.items()} for i, part in moments.items()
+                }
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
         arrays, rule = state.pop("_arrays", None), state.pop("_rule", None)
+        moments = state.pop("_moments", None)
         super().__setstate__(state)
         if arrays is not None:
             import torch
@@ -352,6 +358,15 @@ class BaseMidFusion(ClassNamePrefixFeaturesOutMixin, TransformerMixin, MidAnswer
             if rule is not None:
                 self.module_.fusion.set_rule(rule)
             self.module_.eval()
+        if moments is not None:
+            from estimators.mid.trainer import adamw
+
+            self._optimizer = adamw(self.module_, self._settings())
+            fresh = self._optimizer.state_dict()
+            fresh["state"] = {
+                i: {k: torch.as_tensor(v) for k, v in part.items()} for i, part in moments.items()
+            }
+            self._optimizer.load_state_dict(fresh)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

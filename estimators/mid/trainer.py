@@ -157,8 +157,12 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     None
     """
     devices = [device] if device.type == "cuda" else []
+    # torch.manual_seed would also seed the GPUs that are not forked and so not put back.
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
         yield
 
 

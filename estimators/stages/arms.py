@@ -233,14 +233,6 @@ class IndependentPanel:
             said.append(np.where(X.mask[name][:, None], proba, np.nan))
         return np.stack(said, axis=1)
 
-    def fuse(self, rule: str, params: Mapping[str, Any], X: Views) -> NDArray[np.float64]:
-        """Fuse the panel by a late rule; samples without any view get equal shares."""
-        panel = self.panel(X)
-        nobody = np.isnan(panel).all(axis=(1, 2))
-        panel[nobody] = 1.0 / panel.shape[2]
-        fused = np.asarray(get_operator(rule, **params)(panel, missing="abstain"))
-        return fused / fused.sum(axis=1, keepdims=True)
-
     def evidence(self, panel: NDArray[np.float64], *, disagreement: bool) -> NDArray[np.float64]:
         """Give log-odds per specialist and class, and on request how far each is from the others."""
         here = ~np.isnan(panel).any(axis=2)
@@ -317,9 +309,12 @@ class _LateRule:
     params: dict[str, Any]
 
     def predict_proba(self, X: Views) -> NDArray[np.float64]:
-        return self.panel.fuse(self.rule, self.params, X)
+        return self.of(self.panel.panel(X))
 
     def of(self, panel: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Fuse answers; samples without any view get equal shares."""
+        nobody = np.isnan(panel).all(axis=(1, 2), keepdims=True)
+        panel = np.where(nobody, 1.0 / panel.shape[2], panel)
         fused = np.asarray(get_operator(self.rule, **self.params)(panel, missing="abstain"))
         return fused / fused.sum(axis=1, keepdims=True)
 

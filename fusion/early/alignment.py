@@ -107,7 +107,7 @@ def resample_stream(
         The last value at or before a point; between the neighbours of a point; or the mean over
         ``[grid[j], grid[j+1])``, the last bin without end.
     tolerance : float, optional
-        Points farther than this from the value used (linear: from either neighbour) are masked.
+        Points farther than this from the value used (linear: from either neighbour) are masked; not for bins.
     name : str, default "stream"
         For errors.
 
@@ -121,7 +121,7 @@ def resample_stream(
     Raises
     ------
     PanelError
-        If a clock does not strictly increase, or shapes do not fit.
+        If a clock does not strictly increase, shapes do not fit, or bins are given a tolerance.
 
     Examples
     --------
@@ -135,6 +135,10 @@ def resample_stream(
         )
     if method not in ("previous", "linear", "mean"):
         raise PanelError(f"method is previous, linear or mean; got {method!r}.")
+    if method == "mean" and tolerance is not None:
+        raise PanelError(
+            "method='mean' takes whole bins and knows no tolerance. Leave it out, or use 'previous'."
+        )
     limit = np.inf if tolerance is None else tolerance
     if not limit >= 0:
         raise PanelError(f"tolerance is 0 or more; got {tolerance}.")

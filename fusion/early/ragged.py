@@ -116,7 +116,11 @@ class Ragged:
         if isinstance(key, slice):
             return self.take(np.arange(len(self))[key])
         rows = np.asarray(key)
-        return self.take(np.flatnonzero(rows) if rows.dtype.kind == "b" else rows)
+        if rows.dtype.kind == "b":
+            if rows.shape != (len(self),):
+                raise IndexError(f"a mask of shape {rows.shape} for {len(self)} samples")
+            rows = np.flatnonzero(rows)
+        return self.take(rows)
 
     def take(self, indices: Any, axis: int = 0) -> Ragged:
         """Take some samples.
@@ -140,6 +144,8 @@ class Ragged:
         if axis != 0:
             raise PanelError("a Ragged is cut along samples only (axis 0).")
         rows = np.asarray(indices, dtype=np.int64) if len(indices) else np.zeros(0, dtype=np.int64)
+        if len(rows) and not -len(self) <= rows.min() <= rows.max() < len(self):
+            raise IndexError(f"samples {rows.min()} to {rows.max()} of {len(self)}")
         rows = np.where(rows < 0, rows + len(self), rows)
         lengths = self.lengths[rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)])

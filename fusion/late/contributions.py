@@ -60,18 +60,19 @@ def _contributions(rule: Callable[..., Any], call: str, result: str) -> Callable
         told = made.weights if row.returns_weights else made.support
         return told(panel, weights=weights, missing=missing, excess=excess)
 
-    parts = inspect.cleandoc(rule.__doc__ or "")
-    taken = parts[parts.index("Parameters\n---") : parts.index("Returns\n---")]
-    raised = parts[parts.index("Raises\n---") :]
-    raised = raised[: raised.index("\n\n") + 2]
-    what = (_WEIGHTS if row.returns_weights else _SUPPORT).format(name=name, operator=operator)
-    contributions.__doc__ = (
-        _SUMMARY.format(name=name)
-        + taken
-        + _RETURNS.format(what=what)
-        + raised
-        + _NOTES.format(name=name, call=call, result=result)
-    )
+    if rule.__doc__ is not None:  # python -OO drops docstrings
+        parts = inspect.cleandoc(rule.__doc__)
+        taken = parts[parts.index("Parameters\n---") : parts.index("Returns\n---")]
+        raised = parts[parts.index("Raises\n---") :]
+        raised = raised[: raised.index("\n\n") + 2]
+        what = (_WEIGHTS if row.returns_weights else _SUPPORT).format(name=name, operator=operator)
+        contributions.__doc__ = (
+            _SUMMARY.format(name=name)
+            + taken
+            + _RETURNS.format(what=what)
+            + raised
+            + _NOTES.format(name=name, call=call, result=result)
+        )
     contributions.__name__ = contributions.__qualname__ = f"{name}_weights"
     contributions.__signature__ = inspect.signature(rule)  # type: ignore[attr-defined]
     return contributions

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from numbers import Integral
+from typing import Any, ClassVar, NamedTuple, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -83,8 +85,8 @@ class MidOperator(nn.Module):
 
     def __init__(self, width: int, n_views: int | Sequence[str]):
         super().__init__()
-        names = None if isinstance(n_views, int) else tuple(n_views)
-        count = n_views if isinstance(n_views, int) else len(n_views)
+        names = None if isinstance(n_views, Integral) else tuple(cast(Sequence[str], n_views))
+        count = int(n_views) if isinstance(n_views, Integral) else len(cast(Sequence[str], n_views))
         if width < 1 or count < self.needs_views:
             raise PanelError(
                 f"{type(self).__name__} needs width >= 1 and at least {self.needs_views} views; got {width} and {count}."
@@ -235,6 +237,8 @@ class MidOperator(nn.Module):
     def _mask(self, mask: Any) -> list[Any] | None:
         if mask is None:
             return None
+        if isinstance(mask, np.ndarray):
+            mask = torch.as_tensor(mask)
         if isinstance(mask, Tensor) and (mask.dim() != 2 or mask.shape[1] != self.n_views):
             raise PanelError(f"a mask is (sample, {self.n_views}); got shape {tuple(mask.shape)}.")
         listed = list(mask.unbind(dim=1)) if isinstance(mask, Tensor) else self._listed(mask)

@@ -12,6 +12,7 @@ from sklearn.model_selection import KFold, StratifiedKFold, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
 
 from estimators import (
     EarlyFusionClassifier,
@@ -123,3 +124,13 @@ def test_weights_are_refused_by_name_and_strangers_too():
     clf = EarlyFusionClassifier().fit(task.X, task.y)
     with pytest.raises(PanelError, match="unknown view 'smell'; fitted: taste, phenols, colour"):
         clf.predict(Views(smell=task.X["taste"]))
+
+
+def test_what_used_to_be_dropped_or_promised_in_silence():
+    task = load_view_task("wine")
+    with pytest.raises(ValueError, match="Negative values"):
+        EarlyFusionClassifier().fit(task.X, task.y, sample_weight=np.where(np.arange(178) < 5, -1.0, 1.0))
+    assert not hasattr(EarlyFusionClassifier(LinearSVC()), "predict_proba")
+    assert hasattr(EarlyFusionClassifier(), "predict_proba")
+    cubes = Views(a=task.X["taste"], b=np.random.default_rng(0).normal(size=(178, 2, 3)))
+    assert EarlyFusionClassifier().fit(cubes, task.y).predict(cubes[:0]).shape == (0,)

@@ -137,6 +137,8 @@ def test_bins_lose_nothing_and_tolerance_masks():
     np.testing.assert_allclose(np.nansum(got * count[:, None], axis=0), values.sum(axis=0), rtol=1e-12)
     _, mask = resample_stream(values, times, [5.7, 6.5, 9.0], tolerance=1.0)
     assert mask.tolist() == [True, True, False]
+    with pytest.raises(PanelError, match="knows no tolerance"):
+        resample_stream(values, times, [5.7, 6.5], method="mean", tolerance=1.0)
     _, mask = resample_stream([[0.0], [1.0]], [0.0, 10.0], [5.0], method="linear", tolerance=1.0)
     assert not mask.any()
 
@@ -215,3 +217,13 @@ def test_strange_views_at_transform_are_refused():
         joined.transform({"a": np.zeros((1, 2))})
     with pytest.raises(PanelError, match="not fitted"):
         ScaledConcat().transform({"a": np.eye(3)})
+
+
+def test_samples_that_are_not_there_are_refused_not_wrapped():
+    ragged = Ragged.from_list([[[1.0]], [[2.0], [3.0]]])
+    assert ragged[[-1]].values.ravel().tolist() == [2.0, 3.0]
+    for key in ([-3], [2], [0, -3]):
+        with pytest.raises(IndexError, match="of 2"):
+            ragged[key]
+    with pytest.raises(IndexError, match=r"a mask of shape \(1,\) for 2 samples"):
+        ragged[np.array([True])]
