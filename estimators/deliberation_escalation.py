@@ -191,6 +191,60 @@ class StageGain:
         return np.asarray(self.model_.predict(_situation(panel, before))) if len(before) else np.zeros(0)
 
 
+class Door:
+    """Between two stages: which samples go on.
+
+    Parameters
+    ----------
+    rule : Escalation
+        By which they do.
+    stage : int
+        The stage before.
+    seed : int
+        Of the regression of expected gains.
+    """
+
+    def __init__(self, rule: Escalation, stage: int, *, seed: int):
+        self.rule, self.stage, self.seed = rule, stage, seed
+
+    def fit(self, panel: Any, before: Any, after: Any, y: Any, sample_weight: Any = None) -> Door:
+        """Turn the rule's rate into a threshold; the arguments are those of `StageGain.fit`."""
+        rule = self.rule
+        self.threshold_ = rule.threshold
+        if rule.rule == "expected_gain":
+            self.price_ = float(rule.prices()[self.stage])
+            self.gain_ = StageGain(seed=self.seed).fit(panel, before, after, y, sample_weight)
+            if rule.rate is not None:
+                worth = self.gain_.predict(panel, before) / self.price_
+                self.threshold_ = float(np.quantile(worth, 1.0 - rule.rate))
+        elif rule.rule == "confidence" and rule.rate is not None:
+            self.threshold_ = float(np.quantile(before.max(axis=1), rule.rate))
+        return self
+
+    def goes_on(self, panel: Any, verdict: Any) -> NDArray[np.bool_]:
+        """Give the mask of the samples that go on.
+
+        Raises
+        ------
+        PanelError
+            If a callable gives anything but a bool per sample.
+        """
+        rule = self.rule.rule
+        if callable(rule):
+            mask = np.asarray(rule(panel, verdict))
+            if mask.dtype != bool or mask.shape != (len(verdict),):
+                raise PanelError(
+                    f"an escalation rule gives a bool for each of {len(verdict)} samples; got shape {mask.shape} of "
+                    f"{mask.dtype}. Return a mask such as verdict.max(axis=1) < 0.5."
+                )
+            return mask
+        if rule == "disagreement":
+            return disagree(panel)
+        if rule == "confidence":
+            return np.asarray(verdict.max(axis=1) < self.threshold_)
+        return np.asarray(self.gain_.predict(panel, verdict) / self.price_ > self.threshold_)
+
+
 def disagree(panel: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Say in which samples the specialists do not all name one option.
 

@@ -241,7 +241,7 @@ def test_the_record_holds_what_was_decided():
     ).fit(X[:200], y[:200])
     told, again = clf.deliberate(X[200:]), clf.deliberate(X[200:])
     assert told.transcript.head == again.transcript.head
-    verify_transcript(told.transcript)
+    assert verify_transcript(told.transcript, head=again.transcript.head)
     assert len(told.decision.record_ids) == len(told.transcript.records) == 5
     assert told.dataset.sizes == {"sample": 100, "round": 1, "specialist": 3, "output": 3, "critic": 1}
     other = X[200:].copy()
