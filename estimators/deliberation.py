@@ -22,7 +22,7 @@ from estimators.hearing import Hearing, seal
 from estimators.learning import StoredPanel
 from estimators.panel import make_splits
 from estimators.revising import earn_revision, revised_columns
-from estimators.withheld import withheld
+from estimators.withheld import withhold
 from fusion.deliberative.adjudication import influence_bound
 from fusion.deliberative.critics import proposed_options
 from fusion.deliberative.decision import Decision, decide_action
@@ -30,6 +30,10 @@ from fusion.deliberative.watch import peer_agreement
 from theory import FaultWarning, PanelError
 
 
+@withhold(
+    fuse="deliberate(X)", predict_or_defer="decide(X)", predict_set="predict_proba(X)", update="fit", partial_fit="fit",
+    with_fusion="another adjudicator", from_predictions="PrecomputedSpecialist members",
+)  # fmt: skip
 class DeliberativeClassifier(RobustFusionClassifier):
     """Let specialists propose, critics object, and a judge decide.
 
@@ -143,13 +147,6 @@ class DeliberativeClassifier(RobustFusionClassifier):
     fusion = "mean"  # what carries the evidence of the base class; the judge decides
     short = "raise"
     defer = track_record = calibration = None
-    fuse = withheld("fuse", "deliberate(X)")
-    predict_or_defer = withheld("predict_or_defer", "decide(X)")
-    predict_set = withheld("predict_set", "predict_proba(X)")
-    with_fusion = withheld("with_fusion", "another adjudicator")
-    from_predictions = withheld("from_predictions", "PrecomputedSpecialist members")
-    update = withheld("update", "fit")
-    partial_fit = withheld("partial_fit", "fit")
 
     def __init__(
         self,

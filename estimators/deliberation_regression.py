@@ -18,7 +18,7 @@ from estimators.critic import Critic, fit_weighted
 from estimators.ensemble_regressor import RobustFusionRegressor
 from estimators.learning import StoredPanel
 from estimators.panel import make_splits
-from estimators.withheld import withheld
+from estimators.withheld import withhold
 from theory import FaultWarning, PanelError
 
 _SHRINK = 0.1
@@ -26,6 +26,10 @@ _FLOOR = 1e-3
 _ABSENT = 1e6  # variance of an answer that was not given, relative to that of y
 
 
+@withhold(
+    fuse="predict(X)", predict_or_defer="predict_interval(X)", update="fit", partial_fit="fit",
+    with_fusion="another judge", from_predictions="PrecomputedSpecialist members",
+)  # fmt: skip
 class DeliberativeRegressor(RobustFusionRegressor):
     """Let regressors propose, critics predict how far each is off for this sample, and a judge combine.
 
@@ -105,12 +109,6 @@ class DeliberativeRegressor(RobustFusionRegressor):
     fusion = "mean"  # what carries the evidence of the base class; the judge decides
     short = "raise"
     defer = track_record = None
-    fuse = withheld("fuse", "predict(X)")
-    predict_or_defer = withheld("predict_or_defer", "predict_interval(X)")
-    with_fusion = withheld("with_fusion", "another judge")
-    from_predictions = withheld("from_predictions", "PrecomputedSpecialist members")
-    update = withheld("update", "fit")
-    partial_fit = withheld("partial_fit", "fit")
 
     def __init__(
         self,

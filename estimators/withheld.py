@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 
-def withheld(name: str, instead: str) -> property:
-    """Give a class attribute that is not there: `hasattr` is False, and asking for it says what to use.
+
+def withhold(**instead: str) -> Callable[[type], type]:
+    """Take methods of a base class away: `hasattr` is False, and asking for one says what to use.
 
     Parameters
     ----------
-    name : str
-        Of the method of the base class.
-    instead : str
-        What does its work here.
+    **instead : str
+        Name of a method to what does its work here.
 
     Returns
     -------
-    property
+    callable
+        A class decorator.
     """
 
+    def change(owner: type) -> type:
+        for name, use in instead.items():
+            setattr(owner, name, _gone(name, use))
+        return owner
+
+    return change
+
+
+def _gone(name: str, use: str) -> property:
     def gone(self: object) -> None:
         raise AttributeError(
-            f"{type(self).__name__} has no {name}: a judge decides, not a fusion rule. Use {instead}."
+            f"{type(self).__name__} has no {name}: a judge decides, not a fusion rule. Use {use}."
         )
 
-    return property(gone)
+    return property(gone, doc=f"Not here: use {use}.")

@@ -380,3 +380,11 @@ def test_regression_survives_who_does_not_answer():
     with pytest.raises(PanelError, match="coverage lies between 0 and 1"):
         reg.predict_interval(X, coverage=1.0)
     assert np.isinf(reg.predict_interval(X, coverage=0.999999)).all()
+
+
+def test_what_a_judge_does_not_have_is_not_there():
+    for kind in (DeliberativeClassifier, DeliberativeRegressor):
+        for name in ("fuse", "predict_or_defer", "with_fusion", "from_predictions", "update", "partial_fit"):
+            assert not hasattr(kind([]), name)
+    with pytest.raises(AttributeError, match=r"DeliberativeClassifier has no fuse: .* Use deliberate\(X\)"):
+        DeliberativeClassifier([]).fuse([[0.0]])
