@@ -293,7 +293,7 @@ def test_few_samples_are_told():
     X, y = task(100)
     with pytest.warns(FaultWarning, match="rests on 100 samples"):
         DeliberativeClassifier(classifiers(), random_state=0).fit(X, y)
-    rule = Escalation([["line"], ["tree"]], rule="expected_gain", rate=0.2)
+    rule = Escalation([["line"], ["tree", "bayes"]], rule="expected_gain", rate=0.2)
     with pytest.raises(PanelError, match="at least 200 samples"):
         DeliberativeClassifier(classifiers(), escalation=rule).fit(X, y)
 

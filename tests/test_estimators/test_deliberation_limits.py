@@ -54,6 +54,22 @@ def test_a_rule_that_gives_no_mask_is_refused(rule):
         clf.fit(X, y).predict(X)
 
 
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        (Escalation([["line"]]), r"no stage asks \['bayes'\]"),
+        (
+            Escalation([["line"], ["bayes"]], rule="confidence", threshold=float("nan")),
+            "threshold must be finite",
+        ),
+    ],
+)
+def test_an_escalation_that_would_silently_ask_nobody_is_refused(rule, text):
+    X, y = task(210)
+    with pytest.raises(PanelError, match=text):
+        DeliberativeClassifier(team(), escalation=rule).fit(X, y)
+
+
 # Measured: 7.7 % beyond three forests of 200 trees and their critic, of which the transcript is .4 %.
 def test_overhead_beyond_the_models_is_a_tenth_and_the_transcript_a_twentieth(monkeypatch):
     inside = [0.0]
