@@ -13,10 +13,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from estimators._compat import fit_context
 from estimators.critic import Adjudicator, Critic
-from estimators.deliberation_escalation import Escalation, StageGain, disagree
+from estimators.deliberation_escalation import Door, Escalation
 from estimators.deliberation_memory import Memory, read_options
 from estimators.deliberation_report import Deliberated, judge_report
-from estimators.deliberation_run import Course, run_course
+from estimators.deliberation_run import Course, check_limits, run_course
 from estimators.ensemble import RobustFusionClassifier
 from estimators.hearing import Hearing, seal
 from estimators.learning import StoredPanel
@@ -58,7 +58,8 @@ class DeliberativeClassifier(RobustFusionClassifier):
     escalation : Escalation, optional
         Who is asked first, and when the others are asked.
     budget : fusion.deliberative.Budget, optional
-        Limit of calls (answers of one specialist to one sample) for each prediction.
+        Limits of calls (answers of one specialist to one sample) and seconds for each prediction; tokens, money
+        and rounds, which are not counted here, are refused.
     n_options : str or callable, optional
         Column of X with the number of options of a sample, or a callable that gives a mask
         (sample, output) from X; every class is an option by default.
@@ -99,6 +100,12 @@ class DeliberativeClassifier(RobustFusionClassifier):
     ------
     PanelError
         If a critic repeats a specialist, stages name unknown specialists, or all specialists failed.
+
+    Notes
+    -----
+    This runs "critique_revise" and, with ``escalation``, the cascade of ``regime("coordination")``. The other presets
+    of :func:`fusion.deliberative.protocol` run on panels in :class:`fusion.deliberative.Deliberation` and, where
+    they need language, in :func:`estimators.chat.deliberate_text`.
 
     References
     ----------
@@ -346,6 +353,7 @@ class DeliberativeClassifier(RobustFusionClassifier):
             critic.check(name, self._listed())
         if self.adjudicator is not None:
             self.adjudicator.check()
+        check_limits(self.budget)
 
     def _learn(self, stored: StoredPanel, X: Any = None, *, record: Any = None) -> None:
         super()._learn(stored, X, record=record)
@@ -379,8 +387,7 @@ class DeliberativeClassifier(RobustFusionClassifier):
         self._refits: dict[Any, Any] = {}
         self._names_sorted = [self._names[i] for i in self._order]
         self.hearings_ = [self._hearing(stage) for stage in stages]
-        self._gains: list[Any] = []
-        self._thresholds: list[float] = []
+        self._doors: list[Door] = []
         self._finish()
 
     def _finish(self) -> None:
@@ -431,40 +438,19 @@ class DeliberativeClassifier(RobustFusionClassifier):
         )
 
     def _fit_stages(self) -> None:
-        rule = self.escalation
-        memory = self._memory
         place = np.argsort(self._order)
-        prices = rule.prices()
         for s, stage in enumerate(self._stages[:-1]):
-            before, after = self.hearings_[s], self.hearings_[s + 1]
-            panel = memory.panel[:, [place[i] for i in stage]]
-            self._gains.append(None)
-            self._thresholds.append(np.nan)
-            if rule.rule == "expected_gain":
-                gain = StageGain(seed=self._seed).fit(
-                    panel, before.verdict_, after.verdict_, memory.y, memory.weight
+            panel = self._memory.panel[:, [place[i] for i in stage]]
+            verdicts = self.hearings_[s].verdict_, self.hearings_[s + 1].verdict_
+            self._doors.append(
+                Door(self.escalation, s, seed=self._seed).fit(
+                    panel, *verdicts, self._memory.y, self._memory.weight
                 )
-                self._gains[-1] = gain
-                worth = gain.predict(panel, before.verdict_) / prices[s]
-                self._thresholds[-1] = (
-                    rule.threshold if rule.rate is None else float(np.quantile(worth, 1.0 - rule.rate))
-                )
-            elif rule.rule == "confidence":
-                top = before.verdict_.max(axis=1)
-                self._thresholds[-1] = (
-                    rule.threshold if rule.rate is None else float(np.quantile(top, rule.rate))
-                )
+            )
 
     def _goes_on(self, s: int, panel: Any, verdict: Any) -> NDArray[np.bool_]:
-        rule = self.escalation
         own = panel[:, [np.argsort(self._order)[i] for i in self._stages[s]]]
-        if callable(rule.rule):
-            return np.asarray(rule.rule(own, verdict), dtype=bool)
-        if rule.rule == "disagreement":
-            return disagree(own)
-        if rule.rule == "confidence":
-            return np.asarray(verdict.max(axis=1) < self._thresholds[s])
-        return np.asarray(self._gains[s].predict(own, verdict) / rule.prices()[s] > self._thresholds[s])
+        return self._doors[s].goes_on(own, verdict)
 
     def _course(self, X: Any) -> Course:
         check_is_fitted(self)

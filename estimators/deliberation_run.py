@@ -13,10 +13,11 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from estimators.hearing import Hearing, seal
 from estimators.panel import answer_one, take_rows
+from fusion.deliberative.budget import Budget
 from fusion.deliberative.critics import proposed_options
 from fusion.deliberative.odds import from_log_odds, log_odds
 from fusion.deliberative.watch import peer_agreement, quarantine
-from theory import BudgetError, FaultWarning
+from theory import BudgetError, FaultWarning, PanelError
 
 
 @dataclass(eq=False)
@@ -114,6 +115,33 @@ class Course:
             "stopped_by": self.ledger["stopped_by"],
             "nobody_answered": int(self.silent.sum()),
         }
+
+
+def check_limits(budget: Any) -> None:
+    """Refuse limits that nothing here would hold.
+
+    Parameters
+    ----------
+    budget : object
+        None, or a Budget of calls and seconds.
+
+    Raises
+    ------
+    PanelError
+        If it is no Budget.
+    BudgetError
+        If it limits what numeric specialists do not report.
+    """
+    if budget is None:
+        return
+    if not isinstance(budget, Budget):
+        raise PanelError(f"budget must be a fusion.deliberative.Budget or None; got {budget!r}.")
+    idle = [name for name in ("tokens", "money", "rounds") if getattr(budget, name) is not None]
+    if idle:
+        raise BudgetError(
+            f"specialists report no {' or '.join(idle)}, so this limit would not hold. Limit calls or seconds here; "
+            "a ChatSpecialist takes a budget of its own."
+        )
 
 
 def run_course(owner: Any, X: Any, valid: NDArray[np.bool_]) -> Course:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ from estimators.chat.judging import judge_blind
 from estimators.chat.room import Room, Said, TextItem, material, spent
 from estimators.chat.schemas import letters
 from estimators.chat.turns import argue, critique, inquire, proposed, revise, shared, told_critiques
-from fusion.deliberative import Budget, Ledger, Protocol, Transcript
+from fusion.deliberative import Budget, Ledger, Protocol, Transcript, confidence_weight
+from fusion.deliberative import protocol as preset
 from theory import BudgetError, PanelError
 
 ROUNDS = {
@@ -135,7 +136,8 @@ def deliberate_text(
     agents : mapping of str to ChatSpecialist or ChatClient
         Who speaks. The same client under several names is one model sampled several times.
     protocol : str or fusion.deliberative.Protocol
-        Of a Protocol its name and rounds are used.
+        Of a Protocol its name and rounds are used, and one that changes anything else of the preset is refused; of
+        stop rules text knows those of its presets and the budget.
         ``"self_consistency"``: one agent ``n_samples`` times, plurality; the baseline at equal calls.
         ``"consultancy"``: one agent argues for an option that is right with probability 1/2; needs ``truth``.
         ``"debate"``: two agents argue at once for two options; in ``"interactive_debate"`` the judge asks between
@@ -190,7 +192,7 @@ def deliberate_text(
     clients = {name: _client(agent) for name, agent in agents.items()}
     if isinstance(protocol, Protocol):
         rounds = protocol.rounds if rounds is None else rounds
-        protocol = protocol.name
+        protocol = _named(protocol)
     n_rounds = _check(items, agents, protocol, judge, rounds, truth)
     ledger = budget if isinstance(budget, Ledger) else Ledger(budget)
     least = len(items) * (n_samples if protocol == "self_consistency" else len(clients))
@@ -289,7 +291,12 @@ class _Plan:
             if not open_ or not self.room.ledger.start_round():
                 break
             said, cites = self._again(self.speakers, said, turn, open_, cites)
-        weights = np.array([[_weight(one.confidence) for one in answers] for answers in said.values()]).T
+        weights = np.array(
+            [
+                [confidence_weight(np.nan if one.confidence is None else one.confidence) for one in answers]
+                for answers in said.values()
+            ]
+        ).T
         return self._ended(said, _shares(self.room.votes(said), weights))
 
     def mixture_of_agents(self) -> Any:
@@ -397,6 +404,18 @@ def _client(agent: Any) -> Any:
     return agent.client() if hasattr(agent, "client") else agent
 
 
+def _named(plan: Protocol) -> str:
+    if plan.name in ROUNDS:
+        usual = asdict(preset(plan.name)) | {"rounds": plan.rounds}
+        changed = sorted(key for key, value in asdict(plan).items() if key != "stop" and value != usual[key])
+        if changed:
+            raise PanelError(
+                f"in text {plan.name!r} runs as its preset: of a Protocol only rounds can be changed; this one changes "
+                f"{changed}. Give the name, rounds= and budget=."
+            )
+    return plan.name
+
+
 def _check(items: Any, agents: Any, protocol: str, judge: Any, rounds: int | None, truth: Any) -> int:
     if protocol not in ROUNDS:
         raise PanelError(f"protocol must be one of {tuple(ROUNDS)}; got {protocol!r}.")
@@ -437,13 +456,3 @@ def _share_of_top(proba: NDArray[np.float64]) -> NDArray[np.float64]:
     top = np.nan_to_num(proba) >= np.nanmax(np.nan_to_num(proba, nan=-1.0), axis=1, keepdims=True) - 1e-12
     top &= ~np.isnan(proba)
     return top / np.maximum(top.sum(axis=1, keepdims=True), 1)
-
-
-def _weight(confidence: float | None) -> float:
-    """ReConcile's table (Chen, Saha & Bansal 2024, section 3.3)."""
-    if confidence is None:
-        return 0.0
-    for limit, weight in ((0.6, 0.1), (0.8, 0.3), (0.9, 0.5)):
-        if confidence < limit or (limit == 0.6 and confidence == limit):
-            return weight
-    return 0.8 if confidence < 1.0 else 1.0

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from estimators.chat.quotes import check_quote
-from estimators.chat.room import Job, Room, Said, material, spent, talk
+from estimators.chat.room import Job, Room, Said, material, plain_line, spent, talk
 from estimators.chat.schemas import argument_form, critique_form, letters, question_form, revision_form
 
 
@@ -38,7 +38,7 @@ def shared(said: dict[str, list[Said]], item: int, names: dict[int, str]) -> str
         lines.append(f"{names[option]}: said by {len(group)}, stated confidence {told}")
         for one in group:
             lines += [
-                f"  - {reason['claim'][:300]} (quote: {reason['quote'][:300]})"
+                f"  - {plain_line(reason['claim'])[:300]} (quote: {plain_line(reason['quote'])[:300]})"
                 for reason in one.reasons
                 if reason["verified"]
             ]
@@ -112,8 +112,10 @@ def argue(
             words = said["argument"].split()
             checks = [check_quote(quote, room.source(job.item)) for quote in said["quotes"]]
             kept = [q for q, check in zip(said["quotes"], checks, strict=True) if check.verified]
-            text = " ".join(words[:word_limit])
-            turn[name].append(text + "".join(f' [verified quote: "{quote}"]' for quote in kept))
+            text = plain_line(" ".join(words[:word_limit]))
+            turn[name].append(
+                text + "".join(f' [verified quote: "{" ".join(quote.split())}"]' for quote in kept)
+            )
             payload.append(
                 {
                     "item": job.item,
@@ -187,7 +189,7 @@ def inquire(
         jobs.append(Job(item, judge, talk(ask, text), question_form(), f"inquire/{round}/{item}", order))
     answers = room.ask(jobs)
     said = [(one.value or {"question": ""})["question"] for one in answers]
-    passed = [" ".join(text.split()[:word_limit]) for text in said]
+    passed = [plain_line(" ".join(text.split()[:word_limit])) for text in said]
     payload = [
         {"item": item, "question": text, "reason": one.reason}
         for item, (text, one) in enumerate(zip(said, answers, strict=True))
