@@ -198,6 +198,7 @@ class BaseRobustFusion(
             done=watch.done,
         )
         watch.end()
+        self._tell_failed_folds(folds)
         self.calibrators_, folds = self._calibrate(folds, y, sample_weight)
         panel, covered, absent = self._collect(folds, len(y))
         fold = np.where(covered, folds_of(splits, len(y), groups), -1)
@@ -220,11 +221,23 @@ class BaseRobustFusion(
         """
         return fit_router(self, self._listed())
 
-    def _tell_faults(self, faults: NDArray[np.bool_]) -> None:
+    def _tell_failed_folds(self, folds: list[Any]) -> None:
+        """Say who failed in the fits of folds alone; failures of the whole fit, and to answer, were told."""
+        for name, member, own in zip(self._names, self._members, folds, strict=True):
+            failed = [answers.failure for _, answers in own if answers.failure and answers.absent.all()]
+            if failed and not isinstance(member, str) and not member.freeze:
+                warnings.warn(
+                    f"specialist {name!r} failed in {len(failed)} of {len(own)} folds and abstains there (first: "
+                    f"{failed[0]}).",
+                    FaultWarning,
+                    stacklevel=4,
+                )
+
+    def _tell_faults(self, faults: NDArray[np.bool_], what: str = "invalid out-of-fold answers") -> None:
         told = {n: int(c) for n, c in zip(self._names, faults.sum(axis=0), strict=True) if c}
         if told:
             warnings.warn(
-                f"invalid out-of-fold answers, left out of everything learned: "
+                f"{what}, left out of everything learned: "
                 f"{', '.join(f'{name!r} {count} of {len(faults)}' for name, count in told.items())}.",
                 FaultWarning,
                 stacklevel=5,

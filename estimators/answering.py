@@ -65,7 +65,8 @@ class PanelAnswering:
         expensive : list of str, or list of lists of str, optional
             Specialists that are first left out. They are asked, one list after the other, about the
             samples that are still doubtful. The doubt that each stage may answer is found by ``defer`` on
-            the out-of-fold panel of those asked until then.
+            the out-of-fold panel of those asked until then; a ``risk`` is that of all answers of all
+            stages together, a ``coverage`` that of each stage's doubt alone.
 
         Returns
         -------
@@ -90,6 +91,7 @@ class PanelAnswering:
         status = np.full(panel.shape[:2], NOT_ASKED, dtype=np.int8)
         answers, mask = None, np.ones(n_samples, dtype=bool)
         asked = np.zeros(len(self._names), dtype=bool)
+        settled: Any = None  # out-of-fold samples that earlier stages answer, and whether wrongly
         for stage in stages:
             asked[stage] = True
             part = X if len(open_rows) == n_samples else take_rows(X, open_rows)
@@ -100,7 +102,10 @@ class PanelAnswering:
             if answers is None:
                 answers = np.zeros((n_samples, *answer.shape[1:]), dtype=answer.dtype)
             answers[open_rows] = answer
-            sure = doubt <= self._stage_threshold(asked)
+            threshold = self.defer_threshold_
+            if len(stages) > 1:
+                threshold, settled = self._stage_threshold(asked, settled)
+            sure = doubt <= threshold
             mask[open_rows[sure]] = False
             open_rows = open_rows[~sure]
             if not len(open_rows):
@@ -127,9 +132,7 @@ class PanelAnswering:
             raise PanelError("expensive names every specialist; leave at least one to ask first.")
         return [np.array([self._names.index(n) for n in names]) for names in (first, *lists) if len(names)]
 
-    def _stage_threshold(self, asked: NDArray[np.bool_]) -> float:
-        if asked.all():
-            return self.defer_threshold_
+    def _stage_threshold(self, asked: NDArray[np.bool_], settled: Any) -> tuple[float, Any]:
         if self._stored is None:
             raise PanelError(
                 "stages are judged on the out-of-fold panel, which was not kept. Fit with keep_oof=True."
@@ -147,7 +150,13 @@ class PanelAnswering:
         doubt[here] = self.defer.doubt(self._described(panel[here], answer))
         if self._task == "classification":
             wrong[here] = answer.argmax(axis=1) != known.target[here]
-        return float(self.defer.threshold(doubt, wrong, sample_weight=known.weight))
+        if settled is None or getattr(self.defer, "risk", None) is None:
+            settled = np.zeros(len(doubt), dtype=bool), np.zeros(len(doubt), dtype=bool)
+        answered, erred = settled
+        # the easy samples are answered already: they must not make up for errors in those left
+        doubt, wrong = np.where(answered, -np.inf, doubt), np.where(answered, erred, wrong)
+        threshold = float(self.defer.threshold(doubt, wrong, sample_weight=known.weight))
+        return threshold, (answered | (doubt <= threshold), wrong)
 
     def _doubted(
         self, panel: NDArray[np.float64], status: NDArray[np.int8], X: Any, *, last: bool

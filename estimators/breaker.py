@@ -95,9 +95,7 @@ class CircuitBreaker:
         held = [
             name
             for name in names
-            if (own := self._circuits.get(name)) is not None
-            and own.opened is not None
-            and (own.probing or now < own.until)
+            if (own := self._circuits.get(name)) is not None and own.opened is not None and now < own.until
         ]
         held.sort(key=lambda name: -(self._circuits[name].opened or 0.0))
         kept = set(held[: max(len(names) - minimum, 0)])
@@ -105,7 +103,8 @@ class CircuitBreaker:
         for name in chosen:
             own = self._circuits.get(name)
             if own is not None and own.opened is not None:
-                own.probing = True
+                # one probe at a time, yet none whose outcome is never told holds it for ever
+                own.probing, own.until = True, max(own.until, now + own.wait)
         return chosen
 
     def observe(self, name: str, status: str, now: float) -> None:

@@ -57,8 +57,6 @@ class StoredPanel:
     def joined(self, panel: NDArray[np.float64], target: NDArray[Any], fade: float) -> StoredPanel:
         """Append later samples; earlier ones fade by ``fade`` for each."""
         n = len(panel)
-        if self.groups is not None:
-            raise PanelError("samples with groups cannot be joined by others without. Fit again.")
         weight = self.weight
         if weight is not None or fade < 1.0:
             old = np.ones(len(self.panel)) if weight is None else weight
@@ -158,7 +156,13 @@ class PanelLearning:
         """
         check_is_fitted(self)
         values, target = self._read_panel(panel, y)
-        values = np.where(self._faulty(values)[:, :, None], np.nan, values)
+        if target.dtype.kind == "f" and not np.isfinite(target).all():
+            raise PanelError("truths must be finite numbers. Leave out the samples whose truth is not known.")
+        if self._stored is not None and self._stored.groups is not None:
+            raise PanelError("samples with groups cannot be joined by others without. Fit again.")
+        faulty = self._faulty(values)
+        self._tell_faults(faulty & ~np.isnan(values).all(axis=2), "invalid answers")
+        values = np.where(faulty[:, :, None], np.nan, values)
         fade, record = 1.0, None
         if self.track_record_ is not None and hasattr(self.track_record_, "task_"):
             record = copy.deepcopy(self.track_record_)

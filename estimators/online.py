@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -201,7 +202,7 @@ class TrackRecord(BaseEstimator):
                 f"panel needs one sample per id and {self.moments_.mean.shape[1:]} (specialist, output) as in fit; "
                 f"got {len(ids)} ids and shape {values.shape}."
             )
-        twice = [one for k, one in enumerate(ids) if one in self._open or one in ids[:k]]
+        twice = [one for one, count in Counter(ids).items() if count > 1 or one in self._open]
         if twice:
             raise PanelError(
                 f"{len(twice)} ids are open already (first: {twice[0]!r}). Give each request its own."
@@ -233,7 +234,7 @@ class TrackRecord(BaseEstimator):
             If an id is unknown, settled already or dropped, or given twice; nothing is taken in then.
         """
         check_is_fitted(self, "task_")
-        unknown = [one for k, one in enumerate(ids) if one not in self._open or one in ids[:k]]
+        unknown = [one for one, count in Counter(ids).items() if count > 1 or one not in self._open]
         if unknown:
             raise PanelError(
                 f"{len(unknown)} ids are not open (first: {unknown[0]!r}): never opened, settled already, or among "

@@ -17,6 +17,7 @@ import pickle  # noqa: E402
 import subprocess  # noqa: E402
 import tempfile  # noqa: E402
 import time  # noqa: E402
+import tracemalloc  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from pathlib import Path  # noqa: E402
 
@@ -196,6 +197,17 @@ def ensembles() -> list[tuple[str, float, float, float]]:
     stored = RobustFusionClassifier.from_predictions(panel, truth, fusion="mean")
     size = len(pickle.dumps(stored, protocol=5))
     rows.append(("kept for 10,000 x 10 x 3 / the panel, bytes", size, panel.nbytes, 1.2))
+    tracemalloc.start()
+    RobustFusionClassifier.from_predictions(panel, truth, fusion="mean")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # the bar of fit is a guard against more copies; errors, moments and cross-fitting hold several
+    rows.append(("peak of a fit to it / the panel, bytes", peak, panel.nbytes, 12.0))
+    tracemalloc.start()
+    stored.predict_proba(panel)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    rows.append(("peak of a predict / the panel, bytes", peak, panel.nbytes, 1.2))
     return rows
 
 

@@ -224,3 +224,27 @@ def test_escalation_refuses_what_is_no_cascade():
             escalation_curve(panel, y, expensive=np.array(dear, dtype=int))
     with pytest.raises(PanelError, match="by must be"):
         escalation_curve(panel, y, expensive=[0], fusion="mean", by="mood")
+
+
+def _easy_and_hard(n, rng):
+    """Two specialists, sure and right about the easy samples; the second is the better one on the hard ones."""
+    y = rng.integers(2, size=n)
+    mean = np.where(rng.random(n)[:, None] < 0.6, 3.0, [0.3, 0.9])
+    p = 1.0 / (1.0 + np.exp(-2.0 * rng.normal(mean, 1.0)))
+    panel = np.stack([1.0 - p, p], axis=2)
+    return np.where(y[:, None, None] == 1, panel, panel[:, :, ::-1]), y
+
+
+def test_stages_together_keep_the_risk():
+    over = 0
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        clf = RobustFusionClassifier.from_predictions(
+            *_easy_and_hard(2000, rng), fusion="mean", defer=Defer(risk=0.05)
+        )
+        panel, y = _easy_and_hard(20_000, rng)
+        answer = clf.predict_or_defer(panel, expensive=["1"])
+        answered = ~answer.mask
+        assert answered.mean() > 0.6
+        over += (answer.data[answered] != y[answered]).mean() > 0.05
+    assert over <= 4  # delta = .1 for each of two stages; each stage by itself: 10 of 10

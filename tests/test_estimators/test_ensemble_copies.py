@@ -26,7 +26,7 @@ from estimators import (
     TrackRecord,
 )
 from fusion import Krum, TrimmedMean
-from theory import PanelError
+from theory import FaultWarning, PanelError
 
 
 class Counting(ClassifierMixin, BaseEstimator):
@@ -304,3 +304,44 @@ def test_rules_over_a_batch_are_refused():
         clf.fit(X, y)
     with pytest.raises(PanelError, match=text):
         RobustFusionClassifier(team(), fusion="mean").fit(X, y).with_fusion(clf.fusion)
+
+
+def test_a_refused_update_changes_nothing():
+    X, y = load_diabetes(return_X_y=True)
+    team = [("a", Ridge()), ("b", Ridge(10.0))]
+    reg = RobustFusionRegressor(team, fusion="mean", track_record=TrackRecord()).fit(X, y)
+    before = pickle.dumps(reg)
+    with pytest.raises(PanelError, match="truths must be finite"):
+        reg.update(reg.oof_panel_, np.where(np.arange(len(y)) == 3, np.nan, y))
+    assert pickle.dumps(reg) == before
+    reg = RobustFusionRegressor(team, fusion="mean", track_record=TrackRecord())
+    reg.fit(X, y, groups=np.arange(len(y)) % 7)
+    with pytest.raises(PanelError, match="with groups cannot be joined"):
+        reg.update(reg.oof_panel_, y)
+    assert reg.track_record_.n_labels_ == len(y)
+
+
+def test_update_tells_of_invalid_answers():
+    X, y = load_iris(return_X_y=True)
+    clf = RobustFusionClassifier([("a", GaussianNB()), ("b", DecisionTreeClassifier())], fusion="mean")
+    panel = clf.fit(X, y).oof_panel_.values.copy()
+    panel[:5, 0], panel[5:9, 1] = 1e6, np.nan  # a liar; and one who was not asked, which is no fault
+    with pytest.warns(
+        FaultWarning, match=r"^invalid answers, left out of everything learned: 'a' 5 of 150\.$"
+    ):
+        clf.update(panel, y)
+
+
+class FailsOnFolds(GaussianNB):
+    def fit(self, X, y, sample_weight=None):
+        if len(X) < 150:
+            raise RuntimeError("too few rows")
+        return super().fit(X, y)
+
+
+def test_fits_that_fail_in_folds_alone_are_told():
+    X, y = load_iris(return_X_y=True)
+    team = [("odd", Specialist(FailsOnFolds(), on_error="abstain")), ("a", GaussianNB())]
+    with pytest.warns(FaultWarning, match="'odd' failed in 5 of 5 folds .*too few rows"):
+        clf = RobustFusionClassifier(team, fusion="mean").fit(X, y)
+    assert clf.missing_rate_.tolist() == [1.0, 0.0] and clf.failures_ == {}

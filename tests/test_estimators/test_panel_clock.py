@@ -203,3 +203,13 @@ def test_forms_judge_rows():
     assert Form().read(3).values.tolist() == [3.0]
     absent = Form().read((np.full((2, 1), np.nan), np.array([True, True])))
     assert absent.status == "abstained"
+
+
+def test_a_probe_whose_outcome_is_never_told_is_made_again():
+    breaker = CircuitBreaker(streak=1, cooldown=1.0)
+    breaker.observe("a", "raised", 0.0)
+    assert breaker.choose(["a", "b"], 1.5, minimum=1) == ["a", "b"]
+    assert breaker.choose(["a", "b"], 1.6, minimum=1) == ["b"]  # one probe at a time
+    assert breaker.choose(["a", "b"], 2.6, minimum=1) == ["a", "b"]
+    breaker.observe("a", "ok", 2.7)
+    assert not breaker.is_open("a")
