@@ -125,6 +125,9 @@ def test_networks_at_equal_parameters_on_three_views():
     for arm, expected in lying.items():
         assert at(arm, "wrong_1") == pytest.approx(expected, abs=6.0), arm
     wrong = {arm: at(arm, "wrong_1") for arm in arms}
+    # The table has 64.2 for low rank; 68 to 71 here over starts of the factors, still the least of all.
+    assert min(wrong, key=lambda arm: wrong[arm]) in ("mid_low_rank", "shuffled_groups")
+    assert wrong["mid_low_rank"] < 73.0
     assert wrong["mid_median"] >= wrong["mid_mean"] - 0.5
     assert wrong["mid_mean"] > wrong["mid_gated"] > wrong["mid_low_rank"]
     assert wrong["mid_mean"] >= wrong["grouped"] > wrong["shuffled_groups"]
