@@ -344,12 +344,14 @@ class RobustFusionClassifier(ClassifierMixin, BaseRobustFusion):
         return ~sound
 
     def _errors(self, panel: NDArray[np.float64], target: NDArray[Any]) -> NDArray[np.float64]:
-        known = np.where(np.isnan(panel).all(axis=2, keepdims=True), np.nan, np.nan_to_num(panel))
-        return np.asarray(panel_errors(known, target, kind="probability"))
+        if np.isnan(panel).any():  # a class that somebody cannot name has probability 0
+            panel = np.where(np.isnan(panel).all(axis=2, keepdims=True), np.nan, np.nan_to_num(panel))
+        return np.asarray(panel_errors(panel, target, kind="probability"))
 
     def _solo(self, panel: NDArray[np.float64], target: NDArray[Any], weight: Any) -> NDArray[np.float64]:
         if not len(target):
             return np.full(panel.shape[1], np.nan)
         gone = np.isnan(panel).all(axis=2)
-        chosen = np.where(gone, -1, np.nan_to_num(panel, nan=-np.inf).argmax(axis=2))
+        known = np.nan_to_num(panel, nan=-np.inf) if np.isnan(panel).any() else panel
+        chosen = np.where(gone, -1, known.argmax(axis=2))
         return np.average(chosen == target[:, None], axis=0, weights=weight)

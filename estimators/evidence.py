@@ -78,7 +78,8 @@ def weigh_evidence(
     rows = ~gone.all(axis=1)
     if sample_weight is not None:
         rows &= np.asarray(sample_weight) > 0
-    errors, gone = errors[rows].copy(), gone[rows]
+    if not rows.all() or gone.any():
+        errors, gone = errors[rows], gone[rows]  # copies
     weight = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)[rows]
     errors[gone] = np.nan
     missing_rate = gone.mean(axis=0) if len(errors) else np.ones(errors.shape[1])

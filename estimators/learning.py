@@ -196,6 +196,7 @@ class PanelLearning:
         self._learn_fusion(known, X, record)
         errors = self._errors(known.panel, known.target)
         evidence = weigh_evidence(errors, names=self._names, v0=self._v0, sample_weight=known.weight)
+        del errors  # as large as the panel
         self.missing_rate_ = evidence.missing_rate
         self.error_covariance_ = evidence.covariance
         self.error_correlation_ = evidence.correlation

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 STATUS = ("answered", "absent", "fault", "failed", "not asked")
 ANSWERED, ABSENT, FAULT, FAILED, NOT_ASKED = range(5)
+_BLOCK = 60_000  # answers looked at together
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,6 +167,12 @@ def class_uncertainty(
     """
     from scipy.special import xlogy
 
+    step = max(1, _BLOCK // max(panel[:1].size, 1))
+    if len(panel) > step:  # several copies of a block, not of the panel
+        cuts = range(0, len(panel), step)
+        parts = [class_uncertainty(panel[at : at + step], shares[at : at + step]) for at in cuts]
+        disagreement, total, epistemic = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return disagreement, total, epistemic
     proba = np.maximum(np.nan_to_num(panel), 0.0)
     n_samples, _, n_outputs = proba.shape
     pool = np.matmul(shares[:, None, :], proba)[:, 0]

@@ -121,7 +121,7 @@ def _by_blocks(
     codes = order if group is None else group[order]
     total = np.zeros((m, m))
     n_groups = n if group is None else int(codes[-1]) + 1
-    for block in _whole_groups(codes, max(1, 2_000_000 // (m * m))):
+    for block in _whole_groups(codes, max(1, 100_000 // (m * m))):
         rows = order[block]
         zb, ob, wb = z[rows], mask[rows], w[rows]
         u = np.einsum("nio,njo->nij", zb, zb)

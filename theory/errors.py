@@ -158,7 +158,7 @@ def panel_errors(
                 f"y holds label code {gold.max()}, but the panel has {values.shape[-1]} outputs (0 to "
                 f"{values.shape[-1] - 1}). Add the output, or map the labels with encode_labels."
             )
-        errors = values.copy()
+        errors = values  # a copy already
         errors[np.arange(len(gold)), :, gold] -= 1.0
         return _like_table(errors, panel)
     if truth.dtype.kind not in "iubf":

@@ -15,6 +15,8 @@ from fusion._run import is_differentiable, ordered_sum, run, weigh
 from theory._exceptions import PanelError
 from theory.panel import as_panel
 
+_BLOCK = 60_000  # numbers whose logarithms are held at a time
+
 
 def mean(panel: Any, *, weights: Any = None, missing: str = "fault", excess: str = "raise") -> Any:
     """Average the specialists, with weights where given.
@@ -248,7 +250,7 @@ class LogPool(Operator):
             "torch.bfloat16",
         )
         partly = missing == "abstain" and self.rule is None
-        self._check(values, wrap.names, partly=partly, tolerance=1e-2 if half else 1e-4)
+        checked = self._check(values, wrap.names, partly=partly, tolerance=1e-2 if half else 1e-4)
         if what == "weights":
             raise PanelError(
                 "log_pool gives no weights for the answers themselves; they weigh their logarithms. "
@@ -258,17 +260,30 @@ class LogPool(Operator):
             from fusion._torch.gradients import log_pool_with_gradient
 
             return log_pool_with_gradient(panel, self, weights=weights, missing=missing, excess=excess)
+        plain = weights is None or (type(weights) is np.ndarray and weights.ndim == 1)
+        if checked and what == "fused" and self.rule is None and values.ndim == 3 and plain:
+            # Every answer is finite, so samples are independent: blocks stay in the cache.
+            step = max(1, _BLOCK // values[0].size)
+            shares = np.empty((len(values), values.shape[2]))
+            for rows in (slice(start, start + step) for start in range(0, len(values), step)):
+                logs = self._logs(values[rows])
+                pooled = run(logs, self._rule(), what, weights=weights, missing=missing, excess=excess)
+                shares[rows] = self._shares(pooled)
+            return wrap(shares, operator=self.name)
         logs = self._logs(values)
         if wrap.kind == "xarray":
             logs = wrap.like.transpose(*wrap.dims).copy(data=logs)
         pooled = np.asarray(run(logs, self._rule(), what, weights=weights, missing=missing, excess=excess))
         if what == "support":
             return wrap.weights(pooled, operator=self.name)
+        return wrap(self._shares(pooled).astype(values.dtype), operator=self.name)
+
+    def _shares(self, pooled: NDArray[Any]) -> NDArray[Any]:
         raw = self.sharpness * pooled
-        raw = raw - raw.max(axis=-1, keepdims=True)
-        shares = np.exp(raw)
+        raw -= raw.max(axis=-1, keepdims=True)
+        shares = np.exp(raw, out=raw)
         shares /= shares.sum(axis=-1, keepdims=True)
-        return wrap(shares.astype(values.dtype), operator=self.name)
+        return np.asarray(shares)
 
     def _logs(self, values: NDArray[Any]) -> NDArray[Any]:
         logs = values.astype(np.result_type(values.dtype, np.float64))
@@ -278,8 +293,10 @@ class LogPool(Operator):
             top = finite.max(axis=-1, keepdims=True)
             logs = logs - np.where(np.isfinite(top), top, 0.0)
         else:
+            logs *= 1.0 - values.shape[-1] * self.floor
+            logs += self.floor
             with np.errstate(invalid="ignore"):
-                logs = np.log((1.0 - values.shape[-1] * self.floor) * logs + self.floor)
+                np.log(logs, out=logs)
         if self.rule is not None:
             with np.errstate(invalid="ignore"):
                 centre = ordered_sum(logs, logs.ndim - 1)[..., None] / logs.shape[-1]
@@ -287,12 +304,13 @@ class LogPool(Operator):
             logs = logs - np.where(np.isfinite(centre), centre, 0.0)
         return logs
 
-    def _check(self, values: NDArray[Any], names: tuple[str, ...], *, partly: bool, tolerance: float) -> None:
+    def _check(self, values: NDArray[Any], names: tuple[str, ...], *, partly: bool, tolerance: float) -> bool:
+        """Refuse what is no probability; tell whether every answer is known to be finite."""
         n_outputs = values.shape[-1]
         if not self.sharpness >= 0.0 or not np.isfinite(self.sharpness):
             raise PanelError(f"sharpness must be a finite number >= 0; got {self.sharpness!r}. Use 1.0.")
         if self.from_logits:
-            return
+            return False
         if not 0.0 < self.floor * n_outputs < 1.0:
             raise PanelError(
                 f"floor must lie in (0, 1/{n_outputs}) for {n_outputs} outputs; got {self.floor!r}. Use 1e-6."
@@ -300,8 +318,8 @@ class LogPool(Operator):
         if values.size and values.dtype == np.float64 and values.min() >= 0.0:
             # One product instead of sums along a short axis: 0.1 ms instead of 6 for 10,000 x 10 x 3.
             mass = values.reshape(-1, n_outputs) @ np.ones(n_outputs)
-            if np.abs(mass - 1.0).max() <= tolerance:  # False where anything is NaN
-                return
+            if mass.max() <= 1.0 + tolerance and mass.min() >= 1.0 - tolerance:  # False where anything is NaN
+                return True
         heard = np.isfinite(values)
         total = np.where(heard, values, 0.0).sum(axis=-1, dtype=np.float64)
         # Rows with holes are left to the fault policy, unless the holes are outputs the specialist does not know.
@@ -316,6 +334,7 @@ class LogPool(Operator):
                 f"log_pool needs probabilities; the row of specialist {names[place[-1]]!r} ({sample}"
                 f"outputs {n_outputs}) {says}. Normalise it, or pass from_logits=True."
             )
+        return False
 
 
 def _mean_rule(name: str) -> Rule:

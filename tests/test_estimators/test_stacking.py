@@ -232,3 +232,17 @@ def test_refusals(team):
     proba.setflags(write=False)
     clone(Arbiter()).fit(proba, y).fuse(proba)
     np.testing.assert_array_equal(proba, before)
+
+
+@pytest.mark.parametrize("features", ["log_odds", "vote"])
+def test_a_panel_of_several_blocks_is_fused_like_its_parts(features):
+    rng = np.random.default_rng(0)
+    panel, y = rng.dirichlet(np.ones(4), size=(9000, 5)), rng.integers(4, size=9000)
+    panel[8999, 2] = np.nan
+    options = rng.integers(2, 5, size=9000)
+    arbiter = Arbiter(features=features).fit(panel[:500], y[:500])
+    for counts in (None, options):
+        fused = arbiter.fuse(panel, n_options=counts)
+        for rows in (slice(0, 10), slice(2995, 3005), slice(8990, 9000)):
+            part = arbiter.fuse(panel[rows], n_options=None if counts is None else counts[rows])
+            np.testing.assert_allclose(fused[rows], part, rtol=1e-12)

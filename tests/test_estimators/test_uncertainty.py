@@ -1,5 +1,7 @@
 """What an answer is worth: entropies, spreads, intervals and sets against identities and simulation."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy.stats import entropy
@@ -233,3 +235,30 @@ def test_a_spent_budget_is_reported():
     assert result.n_byzantine[4] == 1 and (np.delete(result.n_byzantine, 4) == 2).all()
     assert STATUS[result.status[4, 1]] == "fault" and result.weights[4, 1] == 0
     assert hurt[4, 1].sum() == pytest.approx(100)  # the caller's panel stays as it is
+
+
+def test_uncertainty_of_several_blocks_is_that_of_each_sample():
+    rng = np.random.default_rng(0)
+    panel = rng.dirichlet(np.ones(4), size=(9000, 5))
+    panel[8000], panel[8500, 1, 2] = np.nan, np.nan
+    shares = present_weights(None, ~np.isnan(panel).all(axis=2))
+    whole = class_uncertainty(panel, shares)
+    for rows in (slice(0, 10), slice(2995, 3005), slice(7995, 8505)):
+        for one, part in zip(whole, class_uncertainty(panel[rows], shares[rows]), strict=True):
+            np.testing.assert_allclose(one[rows], part, rtol=1e-12)
+
+
+def test_learning_holds_few_copies_of_the_panel():
+    rng = np.random.default_rng(0)
+    panel, y = rng.dirichlet(np.ones(3), size=(10_000, 10)), rng.integers(3, size=10_000)
+    clf = RobustFusionClassifier.from_predictions(panel, y, fusion="mean")
+    for work, most in (
+        (lambda: RobustFusionClassifier.from_predictions(panel, y, fusion="mean"), 4.5),
+        (lambda: clf.with_fusion("log_pool").predict_proba(panel), 4.5),
+        (lambda: clf.predict_proba(panel), 1.2),
+    ):
+        tracemalloc.start()
+        work()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < most * panel.nbytes

@@ -71,3 +71,18 @@ def test_means_of_extreme_numbers():
     np.testing.assert_allclose(mean(np.full((3000, 3, 1), top)), top)
     huge = np.float32(3e38)
     assert mean(np.full((3, 1), huge, dtype=np.float32))[0] == huge
+
+
+@pytest.mark.parametrize("weights", [None, np.array([0.2, 0.5, 0.3])])
+def test_a_pool_of_several_blocks_is_the_pool_of_each_sample(weights):
+    panel = np.random.default_rng(0).dirichlet(np.ones(5), size=(9001, 3))
+    pooled = log_pool(panel, weights=weights)
+    for at in (0, 3999, 4000, 4001, 9000):
+        np.testing.assert_array_equal(pooled[at], log_pool(panel[at : at + 1], weights=weights)[0])
+    by_hand = np.exp(
+        np.average(np.log((1 - 5e-6) * panel + 1e-6), axis=1, weights=weights)  # the default floor
+    )
+    np.testing.assert_allclose(pooled, by_hand / by_hand.sum(axis=1, keepdims=True), rtol=1e-12)
+    panel[8000, 1] = np.nan  # faults of a late block are told by their own number
+    with pytest.raises(BudgetError, match="sample 8000"):
+        log_pool(panel, weights=weights)

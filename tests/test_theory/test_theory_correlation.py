@@ -308,3 +308,17 @@ def test_one_specialist():
     result = error_correlation(draw(1))
     assert np.isnan(result.rho_mean) and result.value.tolist() == [[1.0]]
     assert "no pair" in result.warnings[-1]
+
+
+def test_a_long_table_is_summed_block_by_block():
+    rng = np.random.default_rng(7)
+    errors, weight = rng.normal(size=(60_000, 6, 3)) + 1.0, rng.uniform(0.5, 2.0, size=60_000)
+    weight /= weight.mean()
+    for w in (None, weight):
+        share = np.ones(60_000) if w is None else w
+        expected = np.einsum("n,nio,njo->ij", share, errors, errors) / 60_000
+        found = error_covariance(errors, sample_weight=w)
+        np.testing.assert_allclose(found.value, expected, rtol=1e-12)
+        u = np.einsum("nio,njo->nij", errors, errors)
+        variance = np.einsum("n,nij->ij", share, u**2) / 60_000 - expected**2
+        np.testing.assert_allclose(found.se, np.sqrt(variance / found.n_effective), rtol=1e-9)
