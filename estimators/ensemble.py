@@ -335,7 +335,8 @@ class RobustFusionClassifier(ClassifierMixin, BaseRobustFusion):
 
     def _sound(self, panel: NDArray[np.float64]) -> bool:
         sums = panel.reshape(-1, panel.shape[2]) @ np.ones(panel.shape[2])
-        return bool(panel.size and np.abs(sums - 1.0).max() <= _SUM_TOLERANCE and panel.min() >= -_BELOW)
+        near = panel.size and sums.max() <= 1.0 + _SUM_TOLERANCE and sums.min() >= 1.0 - _SUM_TOLERANCE
+        return bool(near and panel.min() >= -_BELOW)  # False where anything is NaN
 
     def _faulty(self, panel: NDArray[np.float64]) -> NDArray[np.bool_]:
         sums = np.nansum(panel, axis=2)
