@@ -151,7 +151,7 @@ class BaseRobustFusion(
         check_consistent_length(X, y, groups)
         if sample_weight is not None:
             sample_weight = check_sample_weight(sample_weight, X)
-        groups = route_fit(self, team, sample_weight=sample_weight, groups=groups, params=params)
+        groups, metadata = route_fit(self, team, sample_weight=sample_weight, groups=groups, params=params)
         splits, reason = make_splits(
             self.cv, X, y, classifier=classifier, groups=groups, random_state=self.random_state
         )
@@ -161,7 +161,7 @@ class BaseRobustFusion(
         watch = FitProgress(self, self._names, len(splits), X=X, y=y, verbose=bool(self.verbose))
         fitted = []
         for member in Parallel(n_jobs=self.n_jobs, return_as="generator")(
-            delayed(fit_one)(s, X, y, sample_weight) for s in specialists
+            delayed(fit_one)(s, X, y, sample_weight, None, metadata.get(name)) for name, s in team
         ):
             watch.done(len(fitted))
             fitted.append(member)
@@ -194,6 +194,7 @@ class BaseRobustFusion(
             y,
             splits,
             sample_weight=sample_weight,
+            metadata=metadata,
             n_jobs=self.n_jobs,
             done=watch.done,
         )
@@ -213,7 +214,7 @@ class BaseRobustFusion(
         self._learn(stored, place)
 
     def get_metadata_routing(self) -> Any:
-        """Say which metadata ``fit`` hands on: weights to specialists that ask for them, groups to the splitter.
+        """Say which metadata ``fit`` hands on: to specialists what they ask for, groups to the splitter.
 
         Returns
         -------

@@ -7,6 +7,7 @@ from sklearn.utils.metadata_routing import _raise_for_params as raise_for_params
 from sklearn.utils.metadata_routing import _routing_enabled as routing_enabled
 from sklearn.utils.metaestimators import _BaseComposition as BaseComposition
 from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
+from sklearn.utils.validation import _check_method_params as check_method_params
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 from sklearn.utils.validation import validate_data
 
@@ -17,6 +18,7 @@ __all__ = [
     "StrOptions",
     "VisualBlock",
     "check_feature_names_in",
+    "check_method_params",
     "check_sample_weight",
     "fit_context",
     "raise_for_params",

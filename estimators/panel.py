@@ -13,6 +13,7 @@ from sklearn.base import clone
 from sklearn.model_selection import KFold, StratifiedKFold, check_cv
 from sklearn.utils.parallel import Parallel, delayed
 
+from estimators._compat import check_method_params
 from estimators.asking import ask
 from estimators.calibration import make_calibrator
 from estimators.specialists import Specialist
@@ -42,7 +43,14 @@ class Answers:
     failure: str = ""
 
 
-def fit_one(specialist: Specialist, X: Any, y: Any, sample_weight: Any, rows: Any = None) -> Specialist | str:
+def fit_one(
+    specialist: Specialist,
+    X: Any,
+    y: Any,
+    sample_weight: Any,
+    rows: Any = None,
+    metadata: dict[str, Any] | None = None,
+) -> Specialist | str:
     """Fit a clone of one specialist on some rows.
 
     Parameters
@@ -53,6 +61,8 @@ def fit_one(specialist: Specialist, X: Any, y: Any, sample_weight: Any, rows: An
         All samples.
     rows : array-like of int, optional
         Positions to fit on; all of them by default.
+    metadata : dict, optional
+        What else its model asked for in ``fit``; what has an entry per sample is cut like X.
 
     Returns
     -------
@@ -60,11 +70,13 @@ def fit_one(specialist: Specialist, X: Any, y: Any, sample_weight: Any, rows: An
         The fitted clone; or, where ``on_error="abstain"``, the text of the exception.
     """
     member = clone(specialist)
+    metadata = {} if metadata is None else metadata
     if rows is not None and not member.freeze:
+        metadata = check_method_params(X, metadata, indices=rows)
         X, y = take_rows(X, rows), np.asarray(y)[rows]
         sample_weight = None if sample_weight is None else sample_weight[rows]
     try:
-        return member.fit(X, y, sample_weight=sample_weight)
+        return member.fit(X, y, sample_weight=sample_weight, **metadata)
     except Exception as error:
         if member.on_error == "abstain":
             return f"{type(error).__name__}: {error}"[:500]
@@ -104,6 +116,7 @@ def out_of_fold(
     splits: list[tuple[NDArray[Any], NDArray[Any]]],
     *,
     sample_weight: Any = None,
+    metadata: dict[str, dict[str, Any]] | None = None,
     n_jobs: int | None = None,
     done: Callable[[int, int], None] | None = None,
 ) -> list[list[tuple[NDArray[Any], Answers]]]:
@@ -119,6 +132,8 @@ def out_of_fold(
         All samples.
     splits : list of (train, test)
         Row positions.
+    metadata : dict, optional
+        By name of the specialist, what else its model asked for in ``fit``.
     n_jobs : int, optional
         Parallel jobs over (specialist, fold).
     done : callable, optional
@@ -130,7 +145,8 @@ def out_of_fold(
     """
 
     def one(specialist: Specialist, whole: Specialist | str, train: Any, test: Any) -> Answers:
-        member = whole if specialist.freeze else fit_one(specialist, X, y, sample_weight, train)
+        more = (metadata or {}).get(specialist.name)
+        member = whole if specialist.freeze else fit_one(specialist, X, y, sample_weight, train, more)
         return answer_one(member, take_rows(X, test))
 
     tasks = [(s, f, train, test) for s, f in zip(specialists, fitted, strict=True) for train, test in splits]

@@ -1,4 +1,4 @@
-"""Metadata on its way through an ensemble: sample weights to specialists, groups to the splitter."""
+"""Metadata on its way through an ensemble: to specialists what they ask for, groups to the splitter."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def route_fit(
     sample_weight: Any,
     groups: Any,
     params: dict[str, Any],
-) -> Any:
-    """Hand each specialist and the splitter what they asked for; give the groups of the folds.
+) -> tuple[Any, dict[str, dict[str, Any]]]:
+    """Find out what each specialist and the splitter asked for.
 
     Parameters
     ----------
@@ -74,31 +74,28 @@ def route_fit(
 
     Returns
     -------
-    array-like or None
+    groups : array-like or None
         Groups for the splitter.
+    metadata : dict
+        By name of the specialist, what it asked for in ``fit`` beside weights.
 
     Raises
     ------
     ValueError
-        If routing is on and there are weights that nobody was told to take or leave.
-    TypeError
-        If a specialist asks for metadata other than weights.
+        If routing is on and there is something that nobody was told to take or leave.
     """
     if not routing_enabled():
-        return groups
+        return groups, {}
     given = {"sample_weight": sample_weight, "groups": groups} | params
     given = {name: value for name, value in given.items() if value is not None}
     if not given:
-        return groups
+        return groups, {}
     routed = process_routing(ensemble, "fit", **given)
+    metadata = {}
     for name, specialist in team:
-        asked = routed[name].fit
-        other = sorted(set(asked) - {"sample_weight"})
-        if other:
-            raise TypeError(
-                f"specialist {name!r} asks for {other} in fit; an ensemble hands on sample_weight only. Give them in "
-                "the specialist's constructor."
-            )
-        if "sample_weight" not in asked:
+        asked = dict(routed[name].fit)
+        if asked.pop("sample_weight", None) is None:
             specialist.set_params(use_weights=False)
-    return routed["splitter"].split.get("groups", groups) if "splitter" in routed else groups
+        metadata[name] = asked
+    groups = routed["splitter"].split.get("groups", groups) if "splitter" in routed else groups
+    return groups, metadata

@@ -11,9 +11,11 @@ from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import ClassifierTags, InputTags, RegressorTags, Tags, TargetTags, get_tags
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
+from estimators._compat import check_method_params, routing_enabled
 from estimators.columns import take_rows
 from estimators.views import select_view
 from theory import PanelError
@@ -102,7 +104,7 @@ class Specialist(MetaEstimatorMixin, BaseEstimator):
         self.use_weights = use_weights
         self.name = name
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Specialist:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, **metadata: Any) -> Specialist:
         """Fit the model on the samples that have the view.
 
         Parameters
@@ -113,6 +115,8 @@ class Specialist(MetaEstimatorMixin, BaseEstimator):
             Truth.
         sample_weight : array-like of shape (sample,), optional
             Handed on where ``use_weights``.
+        **metadata : object
+            Handed on to the model's ``fit``; what has an entry per sample is cut like X.
 
         Returns
         -------
@@ -140,9 +144,10 @@ class Specialist(MetaEstimatorMixin, BaseEstimator):
             rows = np.flatnonzero(present)
             part, target = take_rows(part, rows), target[rows]
             sample_weight = None if sample_weight is None else np.asarray(sample_weight)[rows]
+            metadata = check_method_params(X, metadata, indices=rows)
         model = clone(self.model)
         if sample_weight is None or not self.use_weights:
-            model.fit(part, target)
+            model.fit(part, target, **metadata)
         else:
             argument = _weight_argument(model)
             if argument is None:
@@ -150,7 +155,7 @@ class Specialist(MetaEstimatorMixin, BaseEstimator):
                     f"specialist {self._label()} ({type(model).__name__}) does not accept sample_weight. "
                     "Set use_weights=False."
                 )
-            model.fit(part, target, **{argument: sample_weight})
+            model.fit(part, target, **{argument: sample_weight}, **metadata)
         self._check_method(model)
         self.model_ = model
         return self
@@ -365,6 +370,18 @@ class Specialist(MetaEstimatorMixin, BaseEstimator):
     def _label(self) -> str:
         return repr(self.name or self.kind)
 
+    def get_metadata_routing(self) -> Any:
+        """Say which metadata ``fit`` takes: what was set here, else what the model asks for.
+
+        Returns
+        -------
+        sklearn.utils.metadata_routing.MetadataRequest or MetadataRouter
+        """
+        if hasattr(self, "_metadata_request") or not hasattr(self.model, "get_metadata_routing"):
+            return super().get_metadata_routing()
+        mapping = MethodMapping().add(caller="fit", callee="fit")
+        return MetadataRouter(owner=self).add(model=self.model, method_mapping=mapping)
+
     def _inner_tags(self) -> Any:
         return get_tags(self.model)
 
@@ -441,6 +458,8 @@ def _cloned(value: Any) -> Any:
 
 def _weight_argument(model: Any) -> str | None:
     """Name the argument of ``fit`` that takes weights; a Pipeline hands them to its last step."""
+    if routing_enabled() and hasattr(model, "steps"):
+        return "sample_weight"  # its steps said what they ask for
     if has_fit_parameter(model, "sample_weight"):
         return "sample_weight"
     if not hasattr(model, "steps"):

@@ -1,6 +1,8 @@
 """Stored panels, fitted copies, metadata routing, callbacks, costs: what surrounds a fit."""
 
 import pickle
+from collections import Counter
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GroupKFold
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from estimators import (
@@ -24,6 +28,7 @@ from estimators import (
     RobustFusionRegressor,
     Specialist,
     TrackRecord,
+    Views,
 )
 from fusion import Krum, TrimmedMean
 from theory import FaultWarning, PanelError
@@ -218,17 +223,53 @@ def test_weights_and_groups_go_to_those_who_ask(routing):
     assert "splitter" in clf.get_metadata_routing()._route_mappings
 
 
-def test_a_specialist_that_asks_for_more_is_told_where_to_put_it(routing):
-    class Sited(Counting):
-        def fit(self, X, y, site=None):
-            return super().fit(X, y)
+class Sited(Counting):
+    """Writes down the metadata of each fit."""
 
+    heard: ClassVar[list] = []
+
+    def fit(self, X, y, site=None, note=None):
+        assert np.shape(site) == (len(X),)
+        np.testing.assert_array_equal(np.asarray(X)[:, 0], site)  # the rows of this fit and no others
+        self.heard.append((len(X), note))
+        return super().fit(X, y)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_metadata_goes_to_the_specialists_that_ask_cut_like_the_samples(routing, wrapped):
     X, y = load_iris(return_X_y=True)
-    clf = RobustFusionClassifier([("s", Sited().set_fit_request(site=True))], fusion="mean")
-    with pytest.raises(
-        TypeError, match=r"specialist 's' asks for \['site'\] in fit; an ensemble hands on sample_weight"
-    ):
-        clf.fit(X, y, site=np.zeros(150))
+    Sited.heard.clear()
+    asks = Sited().set_fit_request(site=True, note=True)
+    team = [("s", Specialist(asks) if wrapped else asks), ("b", GaussianNB())]
+    clf = RobustFusionClassifier(team, fusion="mean", cv=3).fit(X, y, site=X[:, 0].copy(), note="ward")
+    assert Counter(Sited.heard) == {(150, "ward"): 1, (100, "ward"): 3}
+    assert clf.score(X, y) > 0.9
+    with pytest.raises(TypeError, match="got unexpected argument"):
+        clf.fit(X, y, sites=X[:, 0])
+
+
+def test_metadata_is_cut_like_a_view_that_some_samples_lack(routing):
+    X, y = load_iris(return_X_y=True)
+    Sited.heard.clear()
+    asks = Specialist(Sited().set_fit_request(site=True), view="eye")
+    there = np.arange(150) % 3 > 0
+    views = Views({"eye": X, "ear": X}, mask={"eye": there})
+    team = [("s", asks), ("b", Specialist(GaussianNB(), view="ear"))]
+    RobustFusionClassifier(team, fusion="mean", cv=3).fit(views, y, site=X[:, 0].copy())
+    assert sorted(n for n, _ in Sited.heard)[-1] == there.sum()
+
+
+def test_weights_reach_the_step_of_a_pipeline_that_asks(routing):
+    X, y = load_iris(return_X_y=True)
+    weight = np.random.default_rng(0).integers(1, 4, 150).astype(float)
+    asked = make_pipeline(
+        StandardScaler().set_fit_request(sample_weight=False),
+        LogisticRegression().set_fit_request(sample_weight=True),
+    )
+    clf = RobustFusionClassifier([("p", asked)], fusion="mean").fit(X, y, sample_weight=weight)
+    scaled = StandardScaler().fit_transform(X)
+    plain = LogisticRegression().fit(scaled, y, sample_weight=weight)
+    np.testing.assert_allclose(clf.predict_proba(X), plain.predict_proba(scaled), atol=1e-6)
 
 
 class Recorder:
