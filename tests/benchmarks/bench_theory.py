@@ -1,6 +1,7 @@
 """Timings of `theory` against NumPy and against peers, in the same run.
 
 Usage: python tests/benchmarks/bench_theory.py [--readme] [--peer shapiq=PYTHON] [--peer pydvl=PYTHON] [--peer lmsim=PYTHON]
+       [--peer deslib=PYTHON]
 
 Ratios are CPU time of one process, each side the least of a few runs in alternation. A peer runs in the interpreter
 given for it, which needs numpy and that package (peer_theory.py says which version it was written for); without one its
@@ -168,7 +169,12 @@ def peer_rows(peers: dict[str, str]) -> list[tuple[str, str, float, float, float
         }
         panel = difficulty_panel(14_042, 71, seed=0)
         pairs = 71 * 70 // 2
-        ours[0] = both(lambda: error_agreement(panel.answers, panel.y, n_options=4), repeat=3)[0] / pairs
+        phi = error_correlation((~small.correct).astype(float)).value[0, 1]
+        wrong = (~panel.correct).astype(float)
+        ours |= {
+            "CAPA": both(lambda: error_agreement(panel.answers, panel.y, n_options=4), repeat=3)[0] / pairs,
+            "phi": both(lambda: error_covariance(wrong, kind="covariance"), repeat=3)[0] / pairs,
+        }
         for peer, interpreter in peers.items():
             run = subprocess.run(
                 [interpreter, str(script), peer, str(data)], capture_output=True, text=True, check=False
@@ -179,11 +185,18 @@ def peer_rows(peers: dict[str, str]) -> list[tuple[str, str, float, float, float
             for line in lines:
                 found = json.loads(line)
                 m, error = found["players"], None
-                if m:
-                    exact = price(matrices[m], v0=2.0).value
+                if m or found["values"]:
+                    exact = price(matrices[m], v0=2.0).value if m else phi
                     error = float(np.abs(np.array(found["values"]) - exact).mean() / np.abs(exact).mean())
                 out.append(
-                    (found["work"], found["method"], found["seconds"], ours[m], error, found["version"])
+                    (
+                        found["work"],
+                        found["method"],
+                        found["seconds"],
+                        ours[m or found["work"].split()[0]],
+                        error,
+                        found["version"],
+                    )
                 )
     return out
 
@@ -217,7 +230,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--readme", action="store_true", help="write the tables into the README")
     parser.add_argument(
-        "--peer", action="append", default=[], metavar="NAME=PYTHON", help="shapiq, pydvl or lmsim"
+        "--peer", action="append", default=[], metavar="NAME=PYTHON", help="shapiq, pydvl, lmsim or deslib"
     )
     options = parser.parse_args()
     rows = [*matrix_rows(), *sample_rows(), *agreement_rows()]

@@ -1,7 +1,7 @@
 """Time a peer on games that bench_theory.py wrote: python peer_theory.py PEER GAMES.npz, one JSON line per result.
 
-Runs in an interpreter of the peer's own, so it imports nothing of this library. Written for shapiq 1.4.1, pyDVL 0.10.0
-and lm-sim 0.1.1.
+Runs in an interpreter of the peer's own, so it imports nothing of this library. Written for shapiq 1.4.1, pyDVL 0.10.0,
+lm-sim 0.1.1 and DESlib 0.3.7.
 """
 
 from __future__ import annotations
@@ -116,8 +116,21 @@ def lmsim(games) -> None:
     report("CAPA of one pair, 14,042 samples", "lm-sim CAPA", 0, time.process_time() - start, None, "lm-sim")
 
 
+def deslib(games) -> None:
+    from deslib.util.diversity import correlation_coefficient
+
+    answers, y = games["answers"], games["y"]
+    taken = []
+    for _ in range(5):
+        start = time.process_time()
+        phi = correlation_coefficient(y, answers[:, 0], answers[:, 1])
+        taken.append(time.process_time() - start)
+    seconds = min(taken)
+    report("phi of one pair, 14,042 samples", "DESlib correlation_coefficient", 0, seconds, [phi], "deslib")
+
+
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     peer, path = sys.argv[1:]
     with np.load(path) as archive:
-        {"shapiq": shapiq, "pydvl": pydvl, "lmsim": lmsim}[peer](dict(archive))
+        {"shapiq": shapiq, "pydvl": pydvl, "lmsim": lmsim, "deslib": deslib}[peer](dict(archive))
