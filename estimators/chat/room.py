@@ -162,8 +162,8 @@ class Room:
     def ask(self, jobs: Sequence[Job]) -> list[Asked]:
         """Ask all at once; results in the order of the jobs, whatever came back first."""
 
-        def one(job: Job) -> Asked:
-            return ask_in_form(
+        async def one(job: Job) -> Asked:
+            return await ask_in_form(
                 self.agents[job.agent],
                 job.messages,
                 job.form,
