@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import pickle
 import warnings
 
 import numpy as np
 import pytest
-from chat_server import GOOD, completion, serving
+from chat_server import GOOD, completion, hostile, question, serving
 from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
 
@@ -24,10 +23,6 @@ CLASSES = ["yes", "no", "unsure"]
 
 def chat(server, **parameters):
     return ChatSpecialist(server.url, "m", classes=CLASSES, **{"timeout": 1.0, "retries": 0, **parameters})
-
-
-def question(body) -> str:
-    return body["messages"][1]["content"].split("\n")[0]
 
 
 def by_question(body, *_):
@@ -83,24 +78,6 @@ def test_samples_are_written_as_text():
     assert sample_text(np.array(["one"])) == "one"
     assert sample_text(np.array([1.5, 2.0])) == "1.5\n2.0"
     assert sample_text({"subject": "law", "text": "Who?"}) == "subject: law\ntext: Who?"
-
-
-KINDS = ("good", "good", "good", "good", "slow", "broken", "schema", "404", "429", "500")
-
-
-def hostile(body, *_):
-    """By the content of a question, so that nothing depends on threads."""
-    digest = hashlib.sha256(question(body).encode()).digest()
-    kind = KINDS[digest[0] % len(KINDS)]
-    if kind == "slow" and digest[2] >= 16:  # a time-out takes its time: a few of them are enough
-        kind = "broken"
-    wrong = {
-        "good": completion(json.dumps({**GOOD, "answer": "ABC"[digest[1] % 3]})),
-        "slow": ("slow", 20),
-        "broken": completion('{"answer": "A", '),
-        "schema": completion('{"answer": "Z"}'),
-    }
-    return wrong[kind] if kind in wrong else ("status", int(kind))
 
 
 def run(server, tape, mode, budget, path):
