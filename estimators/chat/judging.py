@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators.chat.asking import Asked
-from estimators.chat.room import Job, Room, spent, talk
+from estimators.chat.room import Job, Room, origin, talk
 from estimators.chat.schemas import letters, verdict_form
 
 Brief = Callable[[int, dict[int, str]], str]
@@ -87,7 +87,9 @@ def average_orders(
     return table.mean(axis=0), float(np.abs(table[pairs[0]] - table[pairs[1]]).mean())
 
 
-def judge_blind(room: Room, judge: str, round: int, brief: Brief, cites: Sequence[int]) -> Verdicts:
+def judge_blind(
+    room: Room, judge: str, round: int, brief: Brief, cites: Sequence[int], *, source: bool = True
+) -> Verdicts:
     """Let a judge give probabilities for each question, in all cyclic orders, and record it.
 
     Parameters
@@ -103,6 +105,8 @@ def judge_blind(room: Room, judge: str, round: int, brief: Brief, cites: Sequenc
         option.
     cites : sequence of int
         Records that the judge reads.
+    source : bool
+        Whether the judge sees the sources too.
 
     Returns
     -------
@@ -117,11 +121,11 @@ def judge_blind(room: Room, judge: str, round: int, brief: Brief, cites: Sequenc
             messages = talk(
                 "You judge, and you have proposed nothing. Give each option, proposed or not, the probability "
                 "that it is right.",
-                room.show(item, order, more),
+                room.show(item, order, more, source=source),
             )
             sample_id = f"judge/{judge}/{round}/{item}/{shift}"
             jobs.append(Job(item, judge, messages, verdict_form(names), sample_id, order))
-    answers = room.ask(jobs)
+    answers = room.ask(jobs, round=round, role="judge")
     found = _gather(room, jobs, answers)
     room.log.record(
         round=round,
@@ -131,7 +135,7 @@ def judge_blind(room: Room, judge: str, round: int, brief: Brief, cites: Sequenc
         payload=_payload(jobs, answers),
         arrays={"verdict": found.proba, "position_bias": found.position_bias},
         cites=cites,
-        **spent(answers),
+        **origin(answers),
     )
     return found
 
