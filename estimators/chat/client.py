@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import time
 import urllib.parse
 from collections.abc import Awaitable, Callable, Mapping
@@ -29,6 +30,9 @@ from fusion.deliberative import Ledger
 from theory import PanelError
 
 _STRUCTURED = ("json_schema", "json_object", "prompt")
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SHORTEST_KEY = 8  # replacing shorter ones would change texts that only look like it
 
 
 class ChatClient:
@@ -112,6 +116,10 @@ class ChatClient:
         jitter: Callable[[], float] | None = None,
     ):
         check_url(base_url)
+        if isinstance(api_key, str) and not _VARIABLE.fullmatch(api_key):
+            raise PanelError(
+                "api_key is no name of an environment variable. Give the name of the variable, never the key."
+            )
         if structured not in _STRUCTURED:
             raise PanelError(f"structured must be one of {_STRUCTURED}; got {structured!r}.")
         if token_field not in ("max_tokens", "max_completion_tokens"):
@@ -309,7 +317,8 @@ class ChatClient:
     ) -> tuple[ChatReply, float | None]:
         """Send once; beside the reply what a Retry-After asks for."""
         httpx = need_extra("httpx")
-        headers = {"Accept-Encoding": "identity", **await self._key_header()}
+        key = await self._key()
+        headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {key}"} if key else {})
         limit = self.timeout if time_left is None else max(min(self.timeout, time_left), 1e-3)
         url = f"{self.base_url}/chat/completions"
         content = bytearray()
@@ -334,11 +343,15 @@ class ChatClient:
             return ChatReply(None, "connection", tokens_in=0, tokens_out=0), None
         except httpx.TransportError:
             return ChatReply(None, "connection"), None
+        if (
+            len(key) >= _SHORTEST_KEY
+        ):  # an endpoint that echoes its request must not bring the key into records
+            content = content.replace(key.encode(), b"[API key]")
         return ChatReply(**read_reply(bytes(content))), None
 
-    async def _key_header(self) -> dict[str, str]:
+    async def _key(self) -> str:
         if self.api_key is None:
-            return {}
+            return ""
         if isinstance(self.api_key, str):
             key = os.environ.get(self.api_key)
         else:
@@ -352,7 +365,7 @@ class ChatClient:
             raise PanelError(
                 "the API key holds a line end or another character that no header takes. Strip it."
             )
-        return {"Authorization": f"Bearer {key}"}
+        return key
 
     def __repr__(self) -> str:
         return f"ChatClient({self.base_url!r}, {self.model!r})"

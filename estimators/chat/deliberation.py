@@ -129,6 +129,13 @@ def deliberate_text(
     (['connection'], [['connection', 'connection']])
     """
     plan = _read_protocol(protocol, rounds)
+    for name, number in (
+        ("n_samples", n_samples),
+        ("word_limit", word_limit),
+        ("max_concurrency", max_concurrency),
+    ):
+        if not (isinstance(number, int) and number >= 1):
+            raise PanelError(f"{name} must be a whole number >= 1; got {number!r}.")
     right = _check(items, agents, plan, judge, truth)
     clients = {name: _client(agent) for name, agent in agents.items()}
     if plan.name == "self_consistency":
@@ -154,9 +161,27 @@ def deliberate_text(
     told = [[answers[i].reason for answers in said.values()] for i in range(len(items))]
     for i in np.flatnonzero(gone):
         reasons[i] = reasons[i] or next((reason for reason in told[i] if reason is not None), None)
+    proba = np.where(gone[:, None], plurality(room.votes(ended.last)), ended.proba)
+    log.record(
+        round=plan.rounds + 1,
+        agent="protocol",
+        role="facilitator",
+        action="decide",
+        payload=[
+            {
+                "item": i,
+                "decision": None if np.isnan(row[0]) else row[: len(items[i].options)].tolist(),
+                "reason": reasons[i],
+                "stopped by": stops.stopped_by[i],
+            }
+            for i, row in enumerate(proba)
+        ],
+        arrays={"decision": proba},
+        cites=ended.cites,
+    )
     stated = [[answers[i].confidence for answers in said.values()] for i in range(len(items))]
     return TextRun(
-        proba=np.where(gone[:, None], plurality(room.votes(ended.last)), ended.proba),
+        proba=proba,
         reasons=reasons,
         agents=speakers,
         proposals=room.votes(said),
@@ -210,6 +235,8 @@ def _check(items: Any, agents: Any, plan: Protocol, judge: Any, truth: Any) -> N
         raise PanelError(
             f"{name} needs judge=." if judge is None else f"{name} has no judge; leave judge= out."
         )
+    if "protocol" in agents:
+        raise PanelError("no agent may be called 'protocol': records of the protocol itself have that name.")
     if "judge" in agents or (judge is not None and any(agent is judge for agent in agents.values())):
         raise PanelError("a judge never proposes: give another client as judge=, and no agent that name.")
     if truth is None and name != "consultancy":

@@ -28,11 +28,14 @@ class Verdicts:
         Why it abstains.
     position_bias : ndarray of float64, shape (item,)
         Mean |P(one order) - P(another)| over pairs of orders and options; NaN where it abstains.
+    record : int
+        Number of its record.
     """
 
     proba: NDArray[np.float64]
     reasons: list[str | None]
     position_bias: NDArray[np.float64]
+    record: int
 
 
 def cyclic_orders(order: Sequence[int]) -> list[tuple[int, ...]]:
@@ -126,21 +129,23 @@ def judge_blind(
             sample_id = f"judge/{judge}/{round}/{item}/{shift}"
             jobs.append(Job(item, judge, messages, verdict_form(names), sample_id, order))
     answers = room.ask(jobs, round=round, role="judge")
-    found = _gather(room, jobs, answers)
-    room.log.record(
+    proba, reasons, bias = _gather(room, jobs, answers)
+    seq = room.log.record(
         round=round,
         agent=judge,
         role="judge",
         action="verdict",
         payload=_payload(jobs, answers),
-        arrays={"verdict": found.proba, "position_bias": found.position_bias},
+        arrays={"verdict": proba, "position_bias": bias},
         cites=cites,
         **origin(answers),
     )
-    return found
+    return Verdicts(proba, reasons, bias, seq)
 
 
-def _gather(room: Room, jobs: Sequence[Job], answers: Sequence[Asked]) -> Verdicts:
+def _gather(
+    room: Room, jobs: Sequence[Job], answers: Sequence[Asked]
+) -> tuple[NDArray[np.float64], list[str | None], NDArray[np.float64]]:
     n_items = len(room.items)
     proba, bias = np.full((n_items, room.width), np.nan), np.full(n_items, np.nan)
     reasons: list[str | None] = [None] * n_items
@@ -154,7 +159,7 @@ def _gather(room: Room, jobs: Sequence[Job], answers: Sequence[Asked]) -> Verdic
             orders = [job.order for job, _ in pairs]
             proba[item] = 0.0
             proba[item, : len(orders[0])], bias[item] = average_orders(verdicts, orders)
-    return Verdicts(proba, reasons, bias)
+    return proba, reasons, bias
 
 
 def _payload(jobs: Sequence[Job], answers: Sequence[Asked]) -> list[dict[str, Any]]:

@@ -33,12 +33,15 @@ class Ended:
         Why there is none.
     position_bias : ndarray of float64, shape (item,)
         Of the judge; NaN without one.
+    cites : sequence of int
+        Records that the verdicts rest on.
     """
 
     last: dict[str, list[Said]]
     proba: NDArray[np.float64]
     reasons: list[str | None]
     position_bias: NDArray[np.float64]
+    cites: Sequence[int]
 
 
 @dataclass
@@ -84,7 +87,7 @@ class Plan:
 
     def self_consistency(self) -> Ended:
         """Count repeated answers."""
-        return self._counted(self.said, plurality(self.room.votes(self.said)))
+        return self._counted(self.said, plurality(self.room.votes(self.said)), self.sealed)
 
     def surprisingly_popular(self) -> Ended:
         """Compare the shares of answers with those that were predicted."""
@@ -98,7 +101,7 @@ class Plan:
         valid = np.array([len(item.options) for item in self.room.items])
         found = surprisingly_popular(votes, predicted, valid=valid)
         silent = np.isnan(votes).all(axis=(1, 2))
-        return self._counted(self.said, np.where(silent[:, None], np.nan, found))
+        return self._counted(self.said, np.where(silent[:, None], np.nan, found), self.sealed)
 
     def consultancy(self) -> Ended:
         """Let one agent argue for an option that is right with probability 1/2."""
@@ -132,14 +135,14 @@ class Plan:
 
     def reconcile(self) -> Ended:
         """Let a round table answer again until it agrees; votes weigh by stated confidence."""
-        said, _ = self._table(self.rounds)
+        said, cites = self._table(self.rounds)
         weights = np.array(
             [
                 [confidence_weight(np.nan if one.confidence is None else one.confidence) for one in answers]
                 for answers in said.values()
             ]
         ).T
-        return self._counted(said, shares(self.room.votes(said), weights))
+        return self._counted(said, shares(self.room.votes(said), weights), cites)
 
     def mixture_of_agents(self) -> Ended:
         """Let layers answer in the light of the layer before; the judge reads the last."""
@@ -167,7 +170,7 @@ class Plan:
                 told + records,
             )
         self.stops.finish(self.rounds, cites)
-        return self._counted(said, plurality(self.room.votes(said)))
+        return self._counted(said, plurality(self.room.votes(said)), cites)
 
     def critique_revise(self) -> Ended:
         """Let proposers criticise and revise; the judge reads the sealed proposals and the critiques."""
@@ -272,8 +275,10 @@ class Plan:
         source: bool = True,
     ) -> Ended:
         found = judge_blind(self.room, "judge", self.rounds + 1, brief, cites, source=source)
-        return Ended(said, found.proba, found.reasons, found.position_bias)
+        return Ended(said, found.proba, found.reasons, found.position_bias, [found.record])
 
-    def _counted(self, said: dict[str, list[Said]], proba: NDArray[np.float64]) -> Ended:
+    def _counted(
+        self, said: dict[str, list[Said]], proba: NDArray[np.float64], cites: Sequence[int]
+    ) -> Ended:
         n_items = len(self.room.items)
-        return Ended(said, proba, [None] * n_items, np.full(n_items, np.nan))
+        return Ended(said, proba, [None] * n_items, np.full(n_items, np.nan), cites)

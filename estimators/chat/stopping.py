@@ -121,7 +121,8 @@ class Stops:
                 self._calm[item] = self._calm[item] + 1 if moved[item] < self.plan.tolerance else 0
         self._shares = shares
         heads = {item: [answers[item].option for answers in said.values()] for item in self.active}
-        self._leave("silence", lambda item: {*heads[item]} == {None})
+        if not self.plan.opposed:
+            self._leave("silence", lambda item: {*heads[item]} == {None})
         if "unanimity" in rules:
             self._leave("unanimity", lambda item: len({*heads[item]} - {None}) == 1)
         if "quorum" in rules:

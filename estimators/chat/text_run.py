@@ -14,7 +14,7 @@ from fusion.deliberative import Ledger, Transcript
 from theory import PanelError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TextRun:
     """What came of a deliberation in text.
 
@@ -40,7 +40,7 @@ class TextRun:
         Rounds of exchange held.
     stopped_by : list of str
         Which stop rule ended each item, as in :class:`fusion.deliberative.Protocol`; "silence" where nobody had
-        answered.
+        answered, and nobody was to argue.
     n_options : ndarray of int, shape (item,)
         Options of each item.
     truth : ndarray of int, shape (item,), or None

@@ -121,8 +121,7 @@ def test_a_change_counts_only_with_a_verified_critique(quote, counted):
         if one.get("action") == "change_to"
     ]
     assert len(changes) == 3 and {one["counted"] for one in changes} == {counted}
-    judged = run.transcript.records[-1]
-    assert judged["action"] == "verdict"
+    assert [record["action"] for record in run.transcript.records[-2:]] == ["verdict", "decide"]
 
 
 def test_blind_labels_hide_names_and_are_an_order_of_each_reader():
@@ -215,6 +214,7 @@ def test_the_judge_asks_between_the_rounds():
         "argue",
         "stop",
         "verdict",
+        "decide",
     ]
     assert sum(asked) == 2 * 2 * len(ITEMS)
     assert records[7]["payload"][0]["question"].startswith("Did it rain at all?")

@@ -17,7 +17,7 @@ from chat_server import completion, serving
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold
 
-from estimators.chat import Cassette, ChatClient, TextItem, deliberate_text
+from estimators.chat import ChatClient, TextItem, deliberate_text
 from estimators.chat.gains import cross_stack, share_of_top, text_gains
 from fusion.deliberative import Budget, Transcript, regime, surprisingly_popular, verify_transcript
 from fusion.deliberative import protocol as preset
@@ -243,6 +243,31 @@ def test_stop_rules_that_have_no_meaning_are_refused():
         deliberate(server, "naive", rounds=2)
 
 
+def test_a_consultant_without_an_opinion_of_its_own_still_argues():
+    def script(body, *rest):
+        sealed = body["response_format"]["json_schema"]["name"] == "proposal"
+        return ("status", 404) if sealed else Mind()(body, *rest)
+
+    with serving(script) as server:
+        run = deliberate(server, "consultancy")
+    assert len(of_action(run, "argue")) == 3 and run.stopped_by == ["rounds"] * 3
+    assert run.abstentions == [["http_404"]] * 3 and run.proba.argmax(axis=1).tolist() == RIGHT
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ({"n_samples": 0}, "n_samples must be"),
+        ({"word_limit": 0}, "word_limit must be"),
+        ({"max_concurrency": 0}, "max_concurrency must be"),
+        ({"names": ("a", "protocol", "c")}, "no agent may be called 'protocol'"),
+    ],
+)
+def test_more_bad_input(wrong, text):
+    with serving(Mind()) as server, pytest.raises(PanelError, match=text):
+        deliberate(server, "reconcile", **wrong)
+
+
 def panel_of_three(n, seed=0):
     """The first is right in nine of ten; the others share their errors and are wrong in six of ten."""
     rng = np.random.default_rng(seed)
@@ -338,37 +363,45 @@ deliberate_text(items, agents, judge=judge, transcript=Transcript({}, path), max
 """
 
 
-@pytest.mark.parametrize("records", [15, 110])
-def test_a_killed_run_leaves_a_prefix_with_the_calls_made_and_goes_on_from_its_cassette(
-    records, tmp_path, root
-):
-    path, tape = tmp_path / "log.jsonl", tmp_path / "tape"
-
+def test_a_killed_run_leaves_a_prefix_with_the_calls_made_and_goes_on_from_its_cassette(tmp_path, root):
     def slowly(*request):
         time.sleep(0.005)
         return Mind()(*request)
 
     env = {**os.environ, "PYTHONPATH": str(root)}
     with serving(slowly) as server:
-        command = [sys.executable, "-c", KILLED, server.url, str(tape)]
-        with subprocess.Popen([*command, str(path)], env=env) as process:
-            end = time.monotonic() + 60
-            while (not path.exists() or path.read_bytes().count(b"\n") < records) and time.monotonic() < end:
-                time.sleep(0.002)
-            process.send_signal(signal.SIGKILL)
-        found = verify_transcript(path)
-        assert records - 1 <= found.n_verified < 200 and (found or "cut off" in found.reason)
-        lines = [json.loads(line) for line in path.read_bytes().splitlines()[1 : found.n_verified + 1]]
-        calls = [line["payload"]["question"] for line in lines if line["action"] == "call"]
+        command = [sys.executable, "-c", KILLED, server.url, str(tmp_path / "tape")]
+        for records in (
+            15,
+            110,
+        ):  # while proposals are sealed; while they are criticised, with what was recorded
+            path, before = tmp_path / f"{records}.jsonl", len(server.bodies)
+            with subprocess.Popen([*command, str(path)], env=env) as process:
+                end = time.monotonic() + 60
+                while (
+                    not path.exists() or path.read_bytes().count(b"\n") < records
+                ) and time.monotonic() < end:
+                    time.sleep(0.002)
+                process.send_signal(signal.SIGKILL)
+            found = verify_transcript(path)
+            assert records - 1 <= found.n_verified < 200 and (found or "cut off" in found.reason)
+            lines = [json.loads(line) for line in path.read_bytes().splitlines()[1 : found.n_verified + 1]]
+            calls = [line for line in lines if line["action"] == "call"]
+            live = sum(line["source"] == "live" for line in calls)
+            asked = len(server.bodies) - before
+            assert asked - 8 <= live <= asked  # those under way, and those that wait for one before them
+            seqs = {
+                name: [line["seq"] for line in lines if line["action"] == name]
+                for name in ("commit", "reveal")
+            }
+            shared = [line["seq"] for line in lines if line["round"] > 0]
+            assert (len(seqs["reveal"]) == 3) == bool(shared) == (records == 110)
+            if shared:
+                assert max(seqs["commit"]) < min(seqs["reveal"]) < max(seqs["reveal"]) < min(shared)
+        subprocess.run([*command, str(tmp_path / "whole.jsonl")], env=env, check=True, timeout=60)
         made = len(server.bodies)
-        assert made - 8 <= len(calls) <= made  # those under way, and those that wait for one before them
-        revealed = [line["seq"] for line in lines if line["action"] == "reveal"]
-        shared = [line["seq"] for line in lines if line["round"] > 0]
-        committed = [line["seq"] for line in lines if line["action"] == "commit"]
-        assert not revealed or (len(committed) == 3 and max(committed) < min(revealed))
-        assert not shared or (len(revealed) == 3 and max(revealed) < min(shared))
-        subprocess.run([*command, str(tmp_path / "again.jsonl")], env=env, check=True, timeout=60)
-        again = (tmp_path / "again.jsonl").read_bytes().splitlines()[1:]
-        total = sum(json.loads(line)["action"] == "call" for line in again)
-        assert len(calls) <= made + total - len(server.bodies) <= made  # what was answered is not asked again
-        assert Cassette(tape, "read") and verify_transcript(tmp_path / "again.jsonl")
+    assert verify_transcript(tmp_path / "whole.jsonl")
+    whole = [json.loads(line) for line in (tmp_path / "whole.jsonl").read_bytes().splitlines()[1:]]
+    sources = [line["source"] for line in whole if line["action"] == "call"]
+    assert whole[-1]["action"] == "decide" and sources.count("cache") > 80
+    assert len(sources) <= made <= len(sources) + 8  # what was answered is not asked again
