@@ -277,8 +277,7 @@ class ChatClient:
         reply = ChatReply(None, "budget")
         spent: list[dict[str, Any]] = []
         for attempt in range(self.retries + 1):
-            line = self._connections.line()
-            async with line.slots:
+            async with self._connections.line().slot() as http:
                 ticket = ledger.reserve(tokens=tokens, money=money, label=label)
                 if ticket is None:
                     reply = replace(reply, reason="budget")
@@ -287,7 +286,7 @@ class ChatClient:
                 used: dict[str, Any] = {}
                 status = "failed"
                 try:
-                    reply, asked = await self._attempt(line.http, body, ledger.time_left())
+                    reply, asked = await self._attempt(http, body, ledger.time_left())
                     used = {"tokens_in": reply.tokens_in, "tokens_out": reply.tokens_out}
                     status = reply.reason or "ok"
                     if self.price is not None and None not in used.values():
