@@ -92,6 +92,12 @@ class ChatClient:
     --------
     >>> ChatClient("http://127.0.0.1:1/v1", "some-model", retries=0)
     ChatClient('http://127.0.0.1:1/v1', 'some-model')
+    >>> async def ask_twice():
+    ...     async with ChatClient("http://127.0.0.1:1/v1", "some-model", retries=0) as client:
+    ...         talk = [{"role": "user", "content": "2 + 2?"}]
+    ...         return await asyncio.gather(*[client.complete_async(talk) for _ in range(2)])
+    >>> [reply.reason for reply in asyncio.run(ask_twice())]
+    ['connection', 'connection']
     """
 
     def __init__(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from estimators.chat.plans import Plan
 from estimators.chat.room import Room, TextItem
-from estimators.chat.stopping import Stops, plurality
+from estimators.chat.stopping import Stops, check_stops, plurality
 from estimators.chat.text_run import TextRun, read_truth
 from fusion.deliberative import Budget, Ledger, Protocol, Transcript, protocol_names
 from fusion.deliberative import protocol as preset
@@ -136,6 +136,7 @@ def deliberate_text(
     ):
         if not (isinstance(number, int) and number >= 1):
             raise PanelError(f"{name} must be a whole number >= 1; got {number!r}.")
+    check_stops(plan, gain)
     right = _check(items, agents, plan, judge, truth)
     clients = {name: _client(agent) for name, agent in agents.items()}
     if plan.name == "self_consistency":
@@ -205,7 +206,8 @@ def _client(agent: Any) -> Any:
 def _read_protocol(given: str | Protocol, rounds: int | None) -> Protocol:
     name = given if isinstance(given, str) else given.name
     if name not in protocol_names():
-        raise PanelError(f"protocol must be one of {protocol_names()}; got {name!r}.")
+        way = " Escalation without talk: DeliberativeClassifier(escalation=)." if name == "escalation" else ""
+        raise PanelError(f"protocol must be one of {protocol_names()}; got {name!r}.{way}")
     plan, usual = given if isinstance(given, Protocol) else preset(name), asdict(preset(name))
     free = {"rounds", "stop", "tolerance", "quorum"}
     changed = sorted(key for key, value in asdict(plan).items() if key not in free and value != usual[key])

@@ -40,11 +40,6 @@ class Stops:
     rounds : list of int
         Rounds held, by question.
 
-    Raises
-    ------
-    PanelError
-        If a rule has no meaning here, or lacks what measures it.
-
     Notes
     -----
     unanimity: all who answered agree. quorum: an option has this share of all heads. stable: the shares moved by
@@ -62,13 +57,6 @@ class Stops:
         gain: Callable[[NDArray[np.float64]], Any] | None = None,
         price: float = 0.0,
     ):
-        if plan.opposed and set(plan.stop) & {*_OF_ANSWERS}:
-            raise PanelError(
-                f"in {plan.name!r} answers are assigned; of the stop rules {plan.stop} it knows 'no_evidence', "
-                "'price' and 'budget'."
-            )
-        if ("price" in plan.stop) != (gain is not None):
-            raise PanelError("the stop rule 'price' and gain= belong together: give both or neither.")
         n = len(room.items)
         self.room, self.plan, self.reading = room, plan, reading
         self.gain, self.price = gain, price
@@ -176,6 +164,30 @@ class Stops:
                 payload=[{"item": item, "rule": self.stopped_by[item]} for item in gone],
                 cites=cites,
             )
+
+
+def check_stops(plan: Protocol, gain: Any) -> None:
+    """Refuse stop rules that have no meaning in a protocol, or lack what measures them.
+
+    Parameters
+    ----------
+    plan : fusion.deliberative.Protocol
+        With its rules.
+    gain : callable or None
+        For the rule "price".
+
+    Raises
+    ------
+    PanelError
+        What to change.
+    """
+    if plan.opposed and set(plan.stop) & {*_OF_ANSWERS}:
+        raise PanelError(
+            f"in {plan.name!r} answers are assigned; of the stop rules {plan.stop} it knows 'no_evidence', "
+            "'price' and 'budget'."
+        )
+    if ("price" in plan.stop) != (gain is not None):
+        raise PanelError("the stop rule 'price' and gain= belong together: give both or neither.")
 
 
 def plurality(votes: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
+import signal
 import threading
 import time
 
@@ -14,6 +16,7 @@ from chat_server import GOOD, completion, hostile, serving
 
 from estimators import PanelExecutor
 from estimators.background import private_loop, start_coroutine
+from estimators.calling import call_many
 from estimators.chat import Cassette, ChatClient, ChatSpecialist, Price
 from estimators.chat.asking import ask_in_form
 from estimators.chat.schemas import letters, proposal_form
@@ -289,6 +292,28 @@ def test_connections_are_closed_and_none_is_shared_between_loops():
         http = next(iter(other._connections._lines.values())).opened[:]
         other.close()
         assert len(http) == 1 and http[0].is_closed and other.complete(talk("again")).text == good
+
+
+def test_an_interrupt_cancels_what_is_under_way():
+    cancelled = threading.Event()
+
+    async def hang(_):
+        try:
+            await asyncio.sleep(60)
+        finally:
+            cancelled.set()
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGUSR1)).start()
+        with pytest.raises(KeyboardInterrupt):
+            call_many(hang, [0, 1], max_concurrency=2)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert cancelled.wait(5.0)
 
 
 def test_32_threads_share_a_client_and_a_budget():

@@ -237,8 +237,12 @@ def test_limits_on_rounds_and_time_are_stop_rules_too(budget):
 
 
 def test_stop_rules_that_have_no_meaning_are_refused():
+    log = Transcript({})
     with pytest.raises(PanelError, match="in 'debate' answers are assigned"), serving(Mind()) as server:
-        deliberate(server, stopping("debate", "unanimity"))
+        deliberate(server, stopping("debate", "unanimity"), transcript=log)
+    assert log.records == []
+    with pytest.raises(PanelError, match=r"'escalation'. Escalation without talk: DeliberativeClassifier"):
+        deliberate_text([], {}, protocol=regime("coordination"))
     with pytest.raises(PanelError, match="0 where nothing is shared"), serving(Mind()) as server:
         deliberate(server, "naive", rounds=2)
 
