@@ -322,26 +322,27 @@ class ChatClient:
     ) -> tuple[ChatReply, float | None]:
         """Send once; beside the reply what a Retry-After asks for."""
         httpx = need_extra("httpx")
-        key = await self._key()
-        headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {key}"} if key else {})
         limit = self.timeout if time_left is None else max(min(self.timeout, time_left), 1e-3)
         url = f"{self.base_url}/chat/completions"
         content = bytearray()
         try:
-            async with (
-                asyncio.timeout(limit),
-                http.stream("POST", url, json=body, headers=headers) as response,
-            ):
-                status = response.status_code
-                if status != 200:
-                    return ChatReply(None, f"http_{status}"), retry_after(response.headers.get("retry-after"))
-                encoding = response.headers.get("content-encoding", "identity")
-                if "json" not in response.headers.get("content-type", "") or encoding != "identity":
-                    return ChatReply(None, "malformed"), None
-                async for part in response.aiter_raw():
-                    content += part
-                    if len(content) > self.max_bytes:
+            async with asyncio.timeout(limit):
+                key = await self._key()
+                headers = {"Accept-Encoding": "identity"} | (
+                    {"Authorization": f"Bearer {key}"} if key else {}
+                )
+                async with http.stream("POST", url, json=body, headers=headers) as response:
+                    status = response.status_code
+                    if status != 200:
+                        asked = retry_after(response.headers.get("retry-after"))
+                        return ChatReply(None, f"http_{status}"), asked
+                    encoding = response.headers.get("content-encoding", "identity")
+                    if "json" not in response.headers.get("content-type", "") or encoding != "identity":
                         return ChatReply(None, "malformed"), None
+                    async for part in response.aiter_raw():
+                        content += part
+                        if len(content) > self.max_bytes:
+                            return ChatReply(None, "malformed"), None
         except TimeoutError:
             return ChatReply(None, "timeout"), None
         except httpx.ConnectError:  # nothing was sent

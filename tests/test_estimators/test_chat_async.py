@@ -337,6 +337,14 @@ def test_a_key_that_no_header_takes_is_refused_without_being_quoted(key):
         assert key.strip() not in str(caught.value) and server.bodies == []
 
 
+def test_a_function_that_gives_no_key_in_time_is_a_time_out():
+    with serving(answered) as server:
+        ledger = Ledger()
+        one = client(server, api_key=lambda: time.sleep(0.5), timeout=0.05)
+        assert one.complete(talk("q"), ledger=ledger).reason == "timeout" == ledger.lines[0]["reason"]
+        assert server.bodies == []
+
+
 def test_a_key_itself_is_no_name_and_an_echo_of_it_is_masked(tmp_path):
     with pytest.raises(PanelError, match="no name of an environment variable") as caught:
         ChatClient("http://127.0.0.1:1/v1", "m", api_key="sk-secret-1")
