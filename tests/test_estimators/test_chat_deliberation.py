@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import re
@@ -251,6 +252,19 @@ def test_failures_and_an_exhausted_budget_replay_to_the_same_bits(protocol, call
     assert again.head == log.head and verify_transcript(again, head=log.head, arrays=again.arrays)
     assert first.proba.tobytes() == second.proba.tobytes() and first.reasons == second.reasons
     assert any(reason is not None for row in first.abstentions for reason in row)
+
+
+def test_it_runs_where_an_event_loop_runs():
+    async def notebook(server):
+        loop_went_on = asyncio.ensure_future(asyncio.sleep(0.001))
+        found = await asyncio.to_thread(deliberate, server, "reconcile")
+        assert loop_went_on.done()
+        return found, deliberate(server, "reconcile")
+
+    with serving(Mind(favourite=MINDS)) as server:
+        beside, within = asyncio.run(notebook(server))
+    assert beside.proba.tobytes() == within.proba.tobytes()
+    assert beside.proba.argmax(axis=1).tolist() == RIGHT
 
 
 def test_rounds_have_a_limit_too():

@@ -369,7 +369,7 @@ deliberate_text(items, agents, judge=judge, transcript=Transcript({}, path), max
 
 def test_a_killed_run_leaves_a_prefix_with_the_calls_made_and_goes_on_from_its_cassette(tmp_path, root):
     def slowly(*request):
-        time.sleep(0.005)
+        time.sleep(0.01)
         return Mind()(*request)
 
     env = {**os.environ, "PYTHONPATH": str(root)}
@@ -388,12 +388,13 @@ def test_a_killed_run_leaves_a_prefix_with_the_calls_made_and_goes_on_from_its_c
                     time.sleep(0.002)
                 process.send_signal(signal.SIGKILL)
             found = verify_transcript(path)
-            assert records - 1 <= found.n_verified < 200 and (found or "cut off" in found.reason)
+            assert records - 1 <= found.n_verified and (found or "cut off" in found.reason)
             lines = [json.loads(line) for line in path.read_bytes().splitlines()[1 : found.n_verified + 1]]
             calls = [line for line in lines if line["action"] == "call"]
             live = sum(line["source"] == "live" for line in calls)
             asked = len(server.bodies) - before
-            assert asked - 8 <= live <= asked  # those under way, and those that wait for one before them
+            assert asked - 20 <= live <= asked  # those under way, and those that wait for one before them
+            assert all(line["action"] != "decide" for line in lines)
             seqs = {
                 name: [line["seq"] for line in lines if line["action"] == name]
                 for name in ("commit", "reveal")
