@@ -68,7 +68,7 @@ class Line:
 @lru_cache(maxsize=1)
 def _certificates() -> ssl.SSLContext:
     # Reading the authorities takes 10 ms and is the same for each connection.
-    return need_extra("httpx").create_ssl_context(trust_env=False)  # type: ignore[no-any-return]
+    return need_extra("httpx").create_ssl_context(trust_env=False)
 
 
 class Connections:

@@ -43,6 +43,7 @@ def deliberate_text(
     truth: Any = None,
     gain: Callable[[NDArray[np.float64]], Any] | None = None,
     price: float = 0.0,
+    vote_weights: Mapping[str, float] | None = None,
     n_samples: int = 5,
     word_limit: int = 150,
     max_concurrency: int = 8,
@@ -85,6 +86,9 @@ def deliberate_text(
         the gain that is expected of another round, by item.
     price : float
         Of a round, in the unit of ``gain``.
+    vote_weights : mapping of str to float, optional
+        Of the agents' votes for the stop rule "quorum", such as max(R^-1 1, 0) for an error correlation R: clones
+        are then no quorum. Equal by default.
     n_samples : int
         Of self-consistency.
     word_limit : int
@@ -136,7 +140,7 @@ def deliberate_text(
     ):
         if not (isinstance(number, int) and number >= 1):
             raise PanelError(f"{name} must be a whole number >= 1; got {number!r}.")
-    check_stops(plan, gain)
+    check_stops(plan, gain, vote_weights, agents)
     right = _check(items, agents, plan, judge, truth)
     clients = {name: _client(agent) for name, agent in agents.items()}
     if plan.name == "self_consistency":
@@ -152,7 +156,7 @@ def deliberate_text(
         header = {"protocol": plan.name, "rounds": plan.rounds, "stop": list(plan.stop), "seed": random_state}
         log = Transcript({**header, "agents": list(speakers)})
     room = Room(items, clients, ledger=ledger, log=log, max_concurrency=max_concurrency, seed=random_state)
-    stops = Stops(room, plan, reading=reading, gain=gain, price=price)
+    stops = Stops(room, plan, reading=reading, gain=gain, price=price, weights=vote_weights)
     said, sealed = room.seal(speakers, predict=plan.name == "surprisingly_popular")
     stops.hear(said)
     rng = np.random.default_rng(random_state)

@@ -55,7 +55,7 @@ def _proposal_fields(labels: tuple[str, ...]) -> dict[str, Any]:
     return {
         "answer": (Literal[labels], ...),
         "confidence": _share(),
-        "reasons": (list[reason], pydantic.Field(max_length=5)),  # type: ignore[valid-type]
+        "reasons": (list[reason], pydantic.Field(max_length=5)),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,8 @@ class Stops:
         For the rule "price": expected gain of another round for answers (item, agent, option).
     price : float
         Of a round.
+    weights : mapping of str to float, optional
+        Of the agents' votes, for the rule "quorum"; equal by default.
 
     Attributes
     ----------
@@ -42,7 +44,7 @@ class Stops:
 
     Notes
     -----
-    unanimity: all who answered agree. quorum: an option has this share of all heads. stable: the shares moved by
+    unanimity: all who answered agree. quorum: an option has this share of all votes. stable: the shares moved by
     less than the tolerance, in total variation, twice. no_evidence: the last round brought no verified quote that
     was new. price: the expected gain lies below it. budget: the limits on rounds, seconds, or calls do not allow
     a round; a round is held for as many questions as the calls pay, the judge's readings kept back.
@@ -56,10 +58,11 @@ class Stops:
         reading: int = 0,
         gain: Callable[[NDArray[np.float64]], Any] | None = None,
         price: float = 0.0,
+        weights: Mapping[str, float] | None = None,
     ):
         n = len(room.items)
         self.room, self.plan, self.reading = room, plan, reading
-        self.gain, self.price = gain, price
+        self.gain, self.price, self.weights = gain, price, weights
         self.active = list(range(n))
         self.stopped_by = ["rounds"] * n
         self.rounds = [0] * n
@@ -114,8 +117,8 @@ class Stops:
         if "unanimity" in rules:
             self._leave("unanimity", lambda item: len({*heads[item]} - {None}) == 1)
         if "quorum" in rules:
-            most = {item: max(map(heads[item].count, {*heads[item]} - {None})) for item in self.active}
-            self._leave("quorum", lambda item: most[item] >= self.plan.quorum * len(said) - 1e-12)
+            lead = self._leads(said)
+            self._leave("quorum", lambda item: bool(lead[item] >= self.plan.quorum - 1e-12))
         if "stable" in rules:
             self._leave("stable", lambda item: self._calm[item] >= 2)
         if "no_evidence" in rules and turn > 1:
@@ -148,6 +151,12 @@ class Stops:
         if turn > 0:
             self._record(turn, self.active, cites)
 
+    def _leads(self, said: dict[str, list[Said]]) -> NDArray[np.float64]:
+        """Give the largest share of an option in all votes, those of abstentions included."""
+        own = np.array([1.0 if self.weights is None else self.weights[name] for name in said])
+        heads = np.einsum("ijk,j->ik", np.nan_to_num(self.room.votes(said)), own / own.sum())
+        return np.asarray(heads.max(axis=1))
+
     def _leave(self, rule: str, done: Callable[[int], bool]) -> None:
         gone = [item for item in self.active if done(item)]
         for item in gone:
@@ -166,7 +175,7 @@ class Stops:
             )
 
 
-def check_stops(plan: Protocol, gain: Any) -> None:
+def check_stops(plan: Protocol, gain: Any, weights: Any, agents: Any) -> None:
     """Refuse stop rules that have no meaning in a protocol, or lack what measures them.
 
     Parameters
@@ -175,6 +184,10 @@ def check_stops(plan: Protocol, gain: Any) -> None:
         With its rules.
     gain : callable or None
         For the rule "price".
+    weights : mapping or None
+        For the rule "quorum".
+    agents : mapping
+        Whose weights these are.
 
     Raises
     ------
@@ -188,6 +201,16 @@ def check_stops(plan: Protocol, gain: Any) -> None:
         )
     if ("price" in plan.stop) != (gain is not None):
         raise PanelError("the stop rule 'price' and gain= belong together: give both or neither.")
+    if weights is None:
+        return
+    values = np.array(list(weights.values()), dtype=np.float64)
+    if "quorum" not in plan.stop or {*weights} != {*agents}:
+        raise PanelError(
+            f"vote_weights are for the stop rule 'quorum', one for each of {sorted(agents)}; got {sorted(weights)} "
+            f"with the rules {plan.stop}."
+        )
+    if not (np.isfinite(values).all() and (values >= 0.0).all() and values.any()):
+        raise PanelError(f"vote_weights must be finite numbers >= 0, not all 0; got {values.tolist()}.")
 
 
 def plurality(votes: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -157,6 +157,24 @@ def test_unanimity_and_quorum_end_a_question_before_its_first_round():
     assert run.stopped_by == ["rounds"] * 3
 
 
+def test_clones_are_no_quorum_of_effective_votes():
+    plan = stopping("delphi", "quorum", quorum=0.6, rounds=1)
+    with serving(Mind(favourite=MINDS)) as server:
+        run = deliberate(server, plan, models=SPLIT, vote_weights={"a": 0.5, "b": 0.5, "c": 1.0})
+        assert run.stopped_by == ["rounds"] * 3
+        run = deliberate(server, plan, models=SPLIT, vote_weights={"a": 1.0, "b": 1.0, "c": 1.0})
+        assert run.stopped_by == ["quorum"] * 3
+        for wrong, text in (
+            ({"a": 1.0}, r"one for each of \['a', 'b', 'c'\]"),
+            ({"a": 1.0, "b": 1.0, "c": -1.0}, "finite numbers >= 0"),
+            (dict.fromkeys("abc", 0.0), "not all 0"),
+        ):
+            with pytest.raises(PanelError, match=text):
+                deliberate(server, plan, vote_weights=wrong)
+        with pytest.raises(PanelError, match="for the stop rule 'quorum'"):
+            deliberate(server, "delphi", vote_weights=dict.fromkeys("abc", 1.0))
+
+
 def test_a_rule_ends_only_the_questions_it_speaks_of():
     favourite = {"good": {"drought", "1842", "no"}, "half": {"drought", "1482", "no"}}
     with serving(Mind(favourite=favourite)) as server:
