@@ -74,37 +74,42 @@ def call_many(
     pending: dict[int, tuple[float, Any]] = {}
     hung: set[int] = set()
     following = 0
-    while following < len(items) or pending:
-        while following < len(items) and len(pending) < max_concurrency:
-            if len(hung) >= _MOST_HUNG * max_concurrency:
-                outcomes[following:] = [
-                    Outcome(error=TimeoutError(f"{len(hung)} earlier calls hang; not called any more."))
-                ] * (len(items) - following)
-                following = len(items)
+    try:
+        while following < len(items) or pending:
+            while following < len(items) and len(pending) < max_concurrency:
+                if len(hung) >= _MOST_HUNG * max_concurrency:
+                    outcomes[following:] = [
+                        Outcome(error=TimeoutError(f"{len(hung)} earlier calls hang; not called any more."))
+                    ] * (len(items) - following)
+                    following = len(items)
+                    break
+                end = None if timeout is None else time.monotonic() + timeout
+                handle = _start(call, run, items[following], end, done, following)
+                pending[following] = (float("inf") if end is None else end, handle)
+                following += 1
+            if not pending:
                 break
-            end = None if timeout is None else time.monotonic() + timeout
-            handle = _start(call, run, items[following], end, done, following)
-            pending[following] = (float("inf") if end is None else end, handle)
-            following += 1
-        if not pending:
-            break
-        first = min(end for end, _ in pending.values())
-        try:
-            place, outcome = done.get(
-                timeout=None if first == float("inf") else max(first - time.monotonic(), 0.0)
-            )
-        except Empty:
-            now = time.monotonic()
-            for place in [i for i, (end, _) in pending.items() if end <= now]:
-                handle = pending.pop(place)[1]
-                if handle is not None:
-                    handle.cancel()
-                hung.add(place)
-                outcomes[place] = Outcome(error=TimeoutError(f"no answer within {timeout:g} s."))
-            continue
-        hung.discard(place)
-        if pending.pop(place, None) is not None:
-            outcomes[place] = outcome
+            first = min(end for end, _ in pending.values())
+            try:
+                place, outcome = done.get(
+                    timeout=None if first == float("inf") else max(first - time.monotonic(), 0.0)
+                )
+            except Empty:
+                now = time.monotonic()
+                for place in [i for i, (end, _) in pending.items() if end <= now]:
+                    handle = pending.pop(place)[1]
+                    if handle is not None:
+                        handle.cancel()
+                    hung.add(place)
+                    outcomes[place] = Outcome(error=TimeoutError(f"no answer within {timeout:g} s."))
+                continue
+            hung.discard(place)
+            if pending.pop(place, None) is not None:
+                outcomes[place] = outcome
+    finally:  # an interrupt leaves some under way
+        for _, handle in pending.values():
+            if handle is not None:
+                handle.cancel()
     return [outcome for outcome in outcomes if outcome is not None]
 
 

@@ -13,7 +13,7 @@ _EXPORTS = {
     "Price": "wire",
     "QuoteCheck": "quotes",
     "TextItem": "room",
-    "TextRun": "deliberation",
+    "TextRun": "text_run",
     "check_quote": "quotes",
     "deliberate_text": "deliberation",
 }
@@ -24,8 +24,9 @@ __getattr__, __dir__ = attach(__name__, _EXPORTS)
 if TYPE_CHECKING:
     from estimators.chat.cassette import Cassette
     from estimators.chat.client import ChatClient
-    from estimators.chat.deliberation import TextRun, deliberate_text
+    from estimators.chat.deliberation import deliberate_text
     from estimators.chat.quotes import QuoteCheck, check_quote
     from estimators.chat.room import TextItem
     from estimators.chat.specialist import ChatAnswer, ChatSpecialist
+    from estimators.chat.text_run import TextRun
     from estimators.chat.wire import ChatReply, Price

@@ -46,7 +46,7 @@ class Asked:
         return summed
 
 
-def ask_in_form(
+async def ask_in_form(
     client: ChatClient,
     messages: Messages,
     form: Any,
@@ -66,7 +66,7 @@ def ask_in_form(
     form : type
         From :mod:`estimators.chat.schemas`.
     ledger, sample_id, label : object
-        As in :meth:`ChatClient.complete`.
+        As in :meth:`ChatClient.complete_async`.
 
     Returns
     -------
@@ -86,7 +86,7 @@ def ask_in_form(
     replies: list[ChatReply] = []
     reason, detail = "unparsable", ""
     for repair in (False, True):
-        reply = client.complete(
+        reply = await client.complete_async(
             talk,
             schema=schema,
             schema_name=form.__name__.lower(),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
 import threading
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
 from typing import Any
 
 from theory import PanelError
@@ -52,7 +54,7 @@ class Cassette:
         self._entries: dict[str, dict[str, Any]] = {}
         self._fresh: set[str] = set()
         self._lock = threading.Lock()
-        self._asking: dict[str, threading.Lock] = {}
+        self._asking: dict[str, Future[None]] = {}
         if mode == "off":
             return
         if os.path.exists(self.path):
@@ -122,21 +124,34 @@ class Cassette:
             self._entries[key] = entry
             self._fresh.add(key)
 
-    def turn(self, key: str) -> AbstractContextManager[Any]:
-        """Let one thread at a time ask a question, so that the same question is asked once.
+    @asynccontextmanager
+    async def turn(self, key: str) -> AsyncIterator[None]:
+        """Let one at a time ask a question, so that the same question is asked once.
 
         Parameters
         ----------
         key : str
             As in :meth:`find`.
 
-        Returns
-        -------
-        context manager
-            Held while the question is looked up and asked.
+        Yields
+        ------
+        None
+            Held while the question is looked up and asked, against coroutines of this and of other loops.
         """
-        with self._lock:
-            return self._asking.setdefault(key, threading.Lock())
+        mine: Future[None] = Future()
+        while True:
+            with self._lock:
+                other = self._asking.setdefault(key, mine)
+            if other is mine:
+                break
+            # A future between loops; shielded, since who gives up waiting must not end the turn of others.
+            await asyncio.shield(asyncio.wrap_future(other))
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._asking[key]
+            mine.set_result(None)
 
     def _read(self) -> None:
         with open(self.path, encoding="utf-8") as file:

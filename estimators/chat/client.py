@@ -2,38 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
-import threading
+import re
 import time
 import urllib.parse
-import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from estimators.chat.cassette import Cassette, request_key
+from estimators.chat.connections import Connections, wait_for
+from estimators.chat.reading import clean_text
 from estimators.chat.schemas import need_extra
 from estimators.chat.wire import (
     ChatReply,
     Messages,
     Price,
+    next_pause,
     read_reply,
     response_format,
     retry_after,
     worst_case,
-    worth_again,
 )
 from fusion.deliberative import Ledger
 from theory import PanelError
 
-_FIRST_PAUSE = 0.5
-_LONGEST_PAUSE = 30.0
 _STRUCTURED = ("json_schema", "json_object", "prompt")
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SHORTEST_KEY = 8  # replacing shorter ones would change texts that only look like it
 
 
 class ChatClient:
-    """Asks one model at one endpoint.
+    """Asks one model at one endpoint; from coroutines, or from any thread.
 
     Parameters
     ----------
@@ -42,10 +45,10 @@ class ChatClient:
     model : str
         Name of the model.
     api_key : str or callable, optional
-        Name of the environment variable that holds the key, or a function that gives it. The key itself is
-        read for each request and stays nowhere.
-    temperature : float
-        Sent as it is; 0 is not determinism.
+        Name of the environment variable that holds the key, or a function that gives it, called in a thread of
+        its own. The key itself is read for each request and stays nowhere.
+    temperature : float, optional
+        Sent as it is, and left out if None, as some models want it; 0 is not determinism.
     max_tokens : int
         Limit on an answer.
     token_field : {"max_tokens", "max_completion_tokens"}
@@ -55,7 +58,7 @@ class ChatClient:
     structured : {"json_schema", "json_object", "prompt"}
         How the endpoint is told about the form of an answer. It is never changed silently.
     timeout : float
-        Seconds for one attempt, to the last byte; up to twice that where connecting itself is slow.
+        Seconds for one attempt, from connecting to the last byte.
     retries : int
         Further attempts, 0 to 3: after connection errors, time-outs, 408, 425, 429 and 5xx.
     price : Price, optional
@@ -65,9 +68,11 @@ class ChatClient:
     name : str, optional
         Name of the endpoint in recordings; ``base_url`` by default.
     max_bytes : int
-        Longest reply that is read.
+        Longest reply that is read. Compressed ones are neither asked for nor read: they have no such bound.
+    max_concurrency : int
+        Requests at a time on one event loop; the others wait, and reserve nothing yet.
     sleep, jitter : callable, optional
-        What waits, and what draws from [0, 1).
+        The coroutine function that waits, and what draws from [0, 1).
 
     Raises
     ------
@@ -79,10 +84,20 @@ class ChatClient:
     Pauses: full jitter, uniform up to 0.5 s doubled for each retry, at most 30 s; a Retry-After is obeyed up to
     these 30 s. Proxy settings of the environment are ignored and redirects are not followed.
 
+    :meth:`complete` runs :meth:`complete_async` on a private event loop, so both obey the same ledger and the
+    same recordings. A cancelled attempt stays charged its reservation and is not recorded. Connections belong to
+    the loop that opened them: in a loop of your own use ``async with client:`` or await :meth:`close_async`.
+
     Examples
     --------
     >>> ChatClient("http://127.0.0.1:1/v1", "some-model", retries=0)
     ChatClient('http://127.0.0.1:1/v1', 'some-model')
+    >>> async def ask_twice():
+    ...     async with ChatClient("http://127.0.0.1:1/v1", "some-model", retries=0) as client:
+    ...         talk = [{"role": "user", "content": "2 + 2?"}]
+    ...         return await asyncio.gather(*[client.complete_async(talk) for _ in range(2)])
+    >>> [reply.reason for reply in asyncio.run(ask_twice())]
+    ['connection', 'connection']
     """
 
     def __init__(
@@ -91,7 +106,7 @@ class ChatClient:
         model: str,
         *,
         api_key: str | Callable[[], str] | None = None,
-        temperature: float = 0.0,
+        temperature: float | None = 0.0,
         max_tokens: int = 512,
         token_field: str = "max_tokens",
         seed: int | None = None,
@@ -102,10 +117,15 @@ class ChatClient:
         cassette: Cassette | None = None,
         name: str | None = None,
         max_bytes: int = 1_000_000,
-        sleep: Callable[[float], None] = time.sleep,
+        max_concurrency: int = 64,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] | None = None,
     ):
         check_url(base_url)
+        if isinstance(api_key, str) and not _VARIABLE.fullmatch(api_key):
+            raise PanelError(
+                "api_key is no name of an environment variable. Give the name of the variable, never the key."
+            )
         if structured not in _STRUCTURED:
             raise PanelError(f"structured must be one of {_STRUCTURED}; got {structured!r}.")
         if token_field not in ("max_tokens", "max_completion_tokens"):
@@ -114,8 +134,10 @@ class ChatClient:
             )
         if not (isinstance(retries, int) and 0 <= retries <= 3):
             raise PanelError(f"retries must be 0 to 3; got {retries!r}.")
-        if not (timeout > 0 and max_tokens > 0 and max_bytes > 0):
-            raise PanelError("timeout, max_tokens and max_bytes must be positive.")
+        if temperature is not None and not 0.0 <= temperature < float("inf"):
+            raise PanelError(f"temperature must be a finite number >= 0, or None; got {temperature!r}.")
+        if not (timeout > 0 and max_tokens > 0 and max_bytes > 0 and max_concurrency > 0):
+            raise PanelError("timeout, max_tokens, max_bytes and max_concurrency must be positive.")
         self.base_url = base_url.rstrip("/")
         self.model = model
         self.api_key = api_key
@@ -130,11 +152,11 @@ class ChatClient:
         self.cassette = cassette
         self.name = base_url if name is None else name
         self.max_bytes = max_bytes
+        self.max_concurrency = max_concurrency
         self.sleep = sleep
         # Pauses decide nothing that is recorded; a generator of its own leaves the global one alone.
         self.jitter = random.Random().random if jitter is None else jitter
-        self._http: Any = None
-        self._lock = threading.Lock()
+        self._connections = Connections(max_concurrency)
 
     def complete(
         self,
@@ -173,72 +195,119 @@ class ChatClient:
         PanelError
             In a replay, if the request was not recorded; or if the key is not there.
         """
+        return wait_for(
+            self.complete_async(
+                messages,
+                schema=schema,
+                schema_name=schema_name,
+                ledger=ledger,
+                sample_id=sample_id,
+                label=label,
+            )
+        )
+
+    async def complete_async(
+        self,
+        messages: Messages,
+        *,
+        schema: Mapping[str, Any] | None = None,
+        schema_name: str = "answer",
+        ledger: Ledger | None = None,
+        sample_id: str = "",
+        label: str = "",
+    ) -> ChatReply:
+        """Do what :meth:`complete` does, as a coroutine.
+
+        Parameters
+        ----------
+        messages, schema, schema_name, ledger, sample_id, label : object
+            As in :meth:`complete`.
+
+        Returns
+        -------
+        ChatReply
+
+        Raises
+        ------
+        PanelError
+            As in :meth:`complete`.
+        """
         body = self._body(messages, schema, schema_name)
         ledger = Ledger() if ledger is None else ledger
         tape = self.cassette
         if tape is None or tape.mode == "off":
-            return self._live(body, ledger, label)
+            return await self._live(body, ledger, label)
         key = request_key(body, self.name, schema=schema, sample_id=sample_id)
-        with tape.turn(key):
+        async with tape.turn(key):
             found = tape.find(key, body)
             if found is not None:
                 source = "replay" if tape.mode == "replay" else "cache"
                 reply = ChatReply(**found, source=source)
                 ledger.free(source=source, label=label, reason=reply.reason or "ok")
                 return reply
-            reply = self._live(body, ledger, label)
+            reply = await self._live(body, ledger, label)
             tape.keep(key, body, reply.recorded(), sample_id)
         return reply
 
     def close(self) -> None:
-        """Close the connections."""
-        with self._lock:
-            if self._http is not None:
-                self._http.close()
-                self._http = None
+        """Close the connections, of all event loops that still run."""
+        self._connections.close()
+
+    async def close_async(self) -> None:
+        """Close the connections of the running event loop."""
+        await self._connections.close_async()
+
+    async def __aenter__(self) -> ChatClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close_async()
 
     def _body(self, messages: Messages, schema: Mapping[str, Any] | None, name: str) -> dict[str, Any]:
         body: dict[str, Any] = {
             "model": self.model,
             "messages": [dict(message) for message in messages],
-            "temperature": self.temperature,
             self.token_field: self.max_tokens,
         }
+        if any(clean_text(text) != text for message in body["messages"] for text in message.values()):
+            raise PanelError("a message holds lone surrogates, which cannot be sent. Replace them first.")
+        if self.temperature is not None:
+            body["temperature"] = self.temperature
         if self.seed is not None:
             body["seed"] = self.seed
         return {**body, **response_format(self.structured, schema, name)}
 
-    def _live(self, body: dict[str, Any], ledger: Ledger, label: str) -> ChatReply:
+    async def _live(self, body: dict[str, Any], ledger: Ledger, label: str) -> ChatReply:
         begun = time.monotonic()
         tokens, money = worst_case(body, self.max_tokens, self.price)
         reply = ChatReply(None, "budget")
         spent: list[dict[str, Any]] = []
         for attempt in range(self.retries + 1):
-            ticket = ledger.reserve(tokens=tokens, money=money, label=label)
-            if ticket is None:
-                reply = replace(reply, reason="budget")
-                break
-            start = time.monotonic()
-            used: dict[str, Any] = {}
-            status = "failed"
-            try:
-                reply, wait = self._attempt(body, ledger.time_left())
-                used = {"tokens_in": reply.tokens_in, "tokens_out": reply.tokens_out}
-                status = reply.reason or "ok"
-                known = None not in used.values()
-                if self.price is not None and known:
-                    used["money"] = self.price.of(reply.tokens_in or 0, reply.tokens_out or 0)
-            finally:  # whatever happens, the ticket is closed
-                ledger.reconcile(ticket, **used, seconds=time.monotonic() - start, reason=status)
+            async with self._connections.line().slot() as http:
+                ticket = ledger.reserve(tokens=tokens, money=money, label=label)
+                if ticket is None:
+                    reply = replace(reply, reason="budget")
+                    break
+                start = time.monotonic()
+                used: dict[str, Any] = {}
+                status = "failed"
+                try:
+                    reply, asked = await self._attempt(http, body, ledger.time_left())
+                    used = {"tokens_in": reply.tokens_in, "tokens_out": reply.tokens_out}
+                    status = reply.reason or "ok"
+                    if self.price is not None and None not in used.values():
+                        used["money"] = self.price.of(reply.tokens_in or 0, reply.tokens_out or 0)
+                except asyncio.CancelledError:
+                    status = "cancelled"
+                    raise
+                finally:  # whatever happens, the ticket is closed
+                    ledger.reconcile(ticket, **used, seconds=time.monotonic() - start, reason=status)
             spent.append(used)
-            if wait is None or attempt == self.retries:
-                break
-            if wait < 0:
-                wait = self.jitter() * min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0**attempt)
+            wait = None if attempt == self.retries else next_pause(reply.reason, attempt, asked, self.jitter)
             left = ledger.time_left()
-            if left is not None and wait >= left:
+            if wait is None or (left is not None and wait >= left):
                 break
-            self.sleep(min(wait, _LONGEST_PAUSE))
+            await self.sleep(wait)
         return replace(
             reply,
             tokens_in=_sum(spent, "tokens_in"),
@@ -248,74 +317,71 @@ class ChatClient:
             attempts=len(spent),
         )
 
-    def _attempt(self, body: dict[str, Any], time_left: float | None) -> tuple[ChatReply, float | None]:
-        """Send once; beside the reply seconds to wait for the next attempt, -1 for jitter, None for no other."""
+    async def _attempt(
+        self, http: Any, body: dict[str, Any], time_left: float | None
+    ) -> tuple[ChatReply, float | None]:
+        """Send once; beside the reply what a Retry-After asks for."""
         httpx = need_extra("httpx")
         limit = self.timeout if time_left is None else max(min(self.timeout, time_left), 1e-3)
-        end = time.monotonic() + limit
+        url = f"{self.base_url}/chat/completions"
         content = bytearray()
         try:
-            with self._connections(httpx).stream(
-                "POST",
-                f"{self.base_url}/chat/completions",
-                json=body,
-                headers=self._headers(),
-                timeout=httpx.Timeout(limit),
-            ) as response:
-                status = response.status_code
-                if status != 200:
-                    again = worth_again(status)
-                    asked = retry_after(response.headers.get("retry-after"))
-                    wait = (-1.0 if asked is None else min(asked, _LONGEST_PAUSE)) if again else None
-                    return ChatReply(None, f"http_{status}"), wait
-                if "json" not in response.headers.get("content-type", ""):
-                    return ChatReply(None, "malformed"), None
-                # httpx limits the wait for each piece; a reply that drips is stopped here.
-                for part in response.iter_bytes():
-                    content += part
-                    if len(content) > self.max_bytes:
+            async with asyncio.timeout(limit):
+                key = await self._key()
+                headers = {"Accept-Encoding": "identity"} | (
+                    {"Authorization": f"Bearer {key}"} if key else {}
+                )
+                async with http.stream("POST", url, json=body, headers=headers) as response:
+                    status = response.status_code
+                    if status != 200:
+                        asked = retry_after(response.headers.get("retry-after"))
+                        return ChatReply(None, f"http_{status}"), asked
+                    encoding = response.headers.get("content-encoding", "identity")
+                    if "json" not in response.headers.get("content-type", "") or encoding != "identity":
                         return ChatReply(None, "malformed"), None
-                    if time.monotonic() > end:
-                        return ChatReply(None, "timeout"), -1.0
-        except httpx.TimeoutException:
-            return ChatReply(None, "timeout"), -1.0
+                    async for part in response.aiter_raw():
+                        content += part
+                        if len(content) > self.max_bytes:
+                            return ChatReply(None, "malformed"), None
+        except TimeoutError:
+            return ChatReply(None, "timeout"), None
         except httpx.ConnectError:  # nothing was sent
-            return ChatReply(None, "connection", tokens_in=0, tokens_out=0), -1.0
+            return ChatReply(None, "connection", tokens_in=0, tokens_out=0), None
         except httpx.TransportError:
-            return ChatReply(None, "connection"), -1.0
-        except httpx.DecodingError:
-            return ChatReply(None, "malformed"), None
+            return ChatReply(None, "connection"), None
+        if (
+            len(key) >= _SHORTEST_KEY
+        ):  # an endpoint that echoes its request must not bring the key into records
+            content = content.replace(key.encode(), b"[API key]")
         return ChatReply(**read_reply(bytes(content))), None
 
-    def _connections(self, httpx: Any) -> Any:
-        with self._lock:
-            if self._http is None:
-                limits = httpx.Limits(max_connections=None)
-                self._http = httpx.Client(trust_env=False, follow_redirects=False, limits=limits)
-                weakref.finalize(self, self._http.close)  # sockets do not wait for the garbage collector
-            return self._http
-
-    def _headers(self) -> dict[str, str]:
+    async def _key(self) -> str:
         if self.api_key is None:
-            return {}
-        key = os.environ.get(self.api_key) if isinstance(self.api_key, str) else self.api_key()
+            return ""
+        if isinstance(self.api_key, str):
+            key = os.environ.get(self.api_key)
+        else:
+            key = await asyncio.to_thread(self.api_key)
         if not key:
             raise PanelError(
                 "the API key is not there: api_key names an environment variable that is not set, or its function "
                 "gave nothing. Give the name of the variable, never the key."
             )
-        return {"Authorization": f"Bearer {key}"}
+        if not (key.isascii() and key.isprintable()):  # the error of a header would quote it
+            raise PanelError(
+                "the API key holds a line end or another character that no header takes. Strip it."
+            )
+        return key
 
     def __repr__(self) -> str:
         return f"ChatClient({self.base_url!r}, {self.model!r})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("_lock", "_http", "jitter")}
+        return {name: value for name, value in vars(self).items() if name not in ("_connections", "jitter")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._http = None
-        self._lock = threading.Lock()
+        self._connections = Connections(self.max_concurrency)
         self.jitter = random.Random().random
 
 

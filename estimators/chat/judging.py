@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators.chat.asking import Asked
-from estimators.chat.room import Job, Room, spent, talk
+from estimators.chat.room import Job, Room, origin, talk
 from estimators.chat.schemas import letters, verdict_form
 
 Brief = Callable[[int, dict[int, str]], str]
@@ -28,11 +28,14 @@ class Verdicts:
         Why it abstains.
     position_bias : ndarray of float64, shape (item,)
         Mean |P(one order) - P(another)| over pairs of orders and options; NaN where it abstains.
+    record : int
+        Number of its record.
     """
 
     proba: NDArray[np.float64]
     reasons: list[str | None]
     position_bias: NDArray[np.float64]
+    record: int
 
 
 def cyclic_orders(order: Sequence[int]) -> list[tuple[int, ...]]:
@@ -87,7 +90,9 @@ def average_orders(
     return table.mean(axis=0), float(np.abs(table[pairs[0]] - table[pairs[1]]).mean())
 
 
-def judge_blind(room: Room, judge: str, round: int, brief: Brief, cites: Sequence[int]) -> Verdicts:
+def judge_blind(
+    room: Room, judge: str, round: int, brief: Brief, cites: Sequence[int], *, source: bool = True
+) -> Verdicts:
     """Let a judge give probabilities for each question, in all cyclic orders, and record it.
 
     Parameters
@@ -103,6 +108,8 @@ def judge_blind(room: Room, judge: str, round: int, brief: Brief, cites: Sequenc
         option.
     cites : sequence of int
         Records that the judge reads.
+    source : bool
+        Whether the judge sees the sources too.
 
     Returns
     -------
@@ -117,26 +124,28 @@ def judge_blind(room: Room, judge: str, round: int, brief: Brief, cites: Sequenc
             messages = talk(
                 "You judge, and you have proposed nothing. Give each option, proposed or not, the probability "
                 "that it is right.",
-                room.show(item, order, more),
+                room.show(item, order, more, source=source),
             )
             sample_id = f"judge/{judge}/{round}/{item}/{shift}"
             jobs.append(Job(item, judge, messages, verdict_form(names), sample_id, order))
-    answers = room.ask(jobs)
-    found = _gather(room, jobs, answers)
-    room.log.record(
+    answers = room.ask(jobs, round=round, role="judge")
+    proba, reasons, bias = _gather(room, jobs, answers)
+    seq = room.log.record(
         round=round,
         agent=judge,
         role="judge",
         action="verdict",
         payload=_payload(jobs, answers),
-        arrays={"verdict": found.proba, "position_bias": found.position_bias},
+        arrays={"verdict": proba, "position_bias": bias},
         cites=cites,
-        **spent(answers),
+        **origin(answers),
     )
-    return found
+    return Verdicts(proba, reasons, bias, seq)
 
 
-def _gather(room: Room, jobs: Sequence[Job], answers: Sequence[Asked]) -> Verdicts:
+def _gather(
+    room: Room, jobs: Sequence[Job], answers: Sequence[Asked]
+) -> tuple[NDArray[np.float64], list[str | None], NDArray[np.float64]]:
     n_items = len(room.items)
     proba, bias = np.full((n_items, room.width), np.nan), np.full(n_items, np.nan)
     reasons: list[str | None] = [None] * n_items
@@ -150,7 +159,7 @@ def _gather(room: Room, jobs: Sequence[Job], answers: Sequence[Asked]) -> Verdic
             orders = [job.order for job, _ in pairs]
             proba[item] = 0.0
             proba[item, : len(orders[0])], bias[item] = average_orders(verdicts, orders)
-    return Verdicts(proba, reasons, bias)
+    return proba, reasons, bias
 
 
 def _payload(jobs: Sequence[Job], answers: Sequence[Asked]) -> list[dict[str, Any]]:

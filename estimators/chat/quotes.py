@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 
 _MARKS = dict.fromkeys(map(ord, "\"'`´‘’‚‛“”„‟«»‹›"), None)
 _SHORTEST = 12
@@ -69,10 +70,21 @@ def check_quote(quote: str, source: str) -> QuoteCheck:
     >>> check_quote("it does rain", "He said: “It does not rain.”").verified
     False
     """
-    short, whole = fold_text(quote), fold_text(source)
+    short, whole = fold_text(quote), _folded(source)
     verified = len(short) >= _SHORTEST and short in whole
     if verified:
         return QuoteCheck(True, 1.0)
     parts = {short[i : i + 3] for i in range(len(short) - 2)}
-    there = {whole[i : i + 3] for i in range(len(whole) - 2)}
-    return QuoteCheck(False, len(parts & there) / len(parts) if parts else 0.0)
+    return QuoteCheck(False, len(parts & _trigrams(source)) / len(parts) if parts else 0.0)
+
+
+# All agents quote one source: folding 85 kB takes 9 ms, and its trigrams 27 ms.
+@lru_cache(maxsize=64)
+def _folded(source: str) -> str:
+    return fold_text(source)
+
+
+@lru_cache(maxsize=64)
+def _trigrams(source: str) -> frozenset[str]:
+    whole = _folded(source)
+    return frozenset(whole[i : i + 3] for i in range(len(whole) - 2))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from estimators.calling import call_many
 from estimators.chat.asking import Asked, ask_in_form
 from estimators.chat.client import ChatClient
 from estimators.chat.quotes import check_quote
-from estimators.chat.schemas import letters, listed, proposal_form
+from estimators.chat.schemas import letters, listed, popularity_form, proposal_form
 from fusion.deliberative import Ledger, Transcript
 from theory import PanelError
 
@@ -93,6 +94,8 @@ class Said:
         Why it abstains.
     order : tuple of int
         How the options were shown to it.
+    predicted : list of float or None
+        Shares that it expects the answers of others to have, by number of the option.
     """
 
     option: int | None
@@ -100,10 +103,12 @@ class Said:
     reasons: list[dict[str, Any]]
     reason: str | None
     order: tuple[int, ...]
+    predicted: list[float] | None = None
 
     def payload(self) -> dict[str, Any]:
         """Give what is recorded."""
-        return {**vars(self), "order": list(self.order)}
+        told = {**vars(self), "order": list(self.order)}
+        return told if self.predicted is not None else {k: v for k, v in told.items() if k != "predicted"}
 
 
 class Room:
@@ -123,6 +128,13 @@ class Room:
         Questions at a time.
     seed : int
         Of the orders in which options are shown.
+
+    Attributes
+    ----------
+    width : int
+        Options of the question that has most.
+    calls : int
+        Attempts at models that the answers took, those of a replay included.
     """
 
     def __init__(
@@ -142,28 +154,64 @@ class Room:
         self.max_concurrency = max_concurrency
         self.seed = seed
         self.width = max(len(item.options) for item in items)
+        self.calls = 0
+        self._lock = threading.Lock()
+        log.record(
+            round=0,
+            agent="protocol",
+            role="facilitator",
+            action="ask",
+            payload=[
+                {"item": k, **vars(item), "options": list(item.options)} for k, item in enumerate(items)
+            ],
+        )
 
     def order(self, item: int, agent: str) -> tuple[int, ...]:
         """Give the order in which a reader sees the options: blind, and the same in each run."""
         rng = np.random.default_rng([self.seed, item, *agent.encode()])
         return tuple(rng.permutation(len(self.items[item].options)).tolist())
 
-    def show(self, item: int, order: Sequence[int], more: str = "") -> str:
-        """Write a question with its options in an order, and what others said."""
+    def show(self, item: int, order: Sequence[int], more: str = "", *, source: bool = True) -> str:
+        """Write a question with its options in an order, its source, and what others said."""
         this = self.items[item]
         parts = [material(this.question)]
-        if this.source:
+        if this.source and source:
             parts.append("Source:\n" + material(this.source))
         parts.append("Options:\n" + material(listed(letters(len(order)), [this.options[k] for k in order])))
         if more:
             parts.append(more)
         return "\n\n".join(parts)
 
-    def ask(self, jobs: Sequence[Job]) -> list[Asked]:
-        """Ask all at once; results in the order of the jobs, whatever came back first."""
+    def ask(
+        self,
+        jobs: Sequence[Job],
+        *,
+        round: int,
+        role: str,
+        then: Callable[[Job, Asked], None] | None = None,
+    ) -> list[Asked]:
+        """Ask all at once; results in the order of the jobs, whatever came back first.
 
-        def one(job: Job) -> Asked:
-            return ask_in_form(
+        Parameters
+        ----------
+        jobs : sequence of Job
+            Questions.
+        round, role : object
+            Of the records: one for each question, without the answer, as soon as it and those before it are
+            answered. A run that is killed leaves them, and a replay makes the same.
+        then : callable, optional
+            Gets each job and what came of it, after its record.
+
+        Returns
+        -------
+        list of Asked
+        """
+        done: dict[int, Asked] = {}
+        told = [0]
+
+        async def one(place: int) -> Asked:
+            job = jobs[place]
+            asked = await ask_in_form(
                 self.agents[job.agent],
                 job.messages,
                 job.form,
@@ -171,66 +219,134 @@ class Room:
                 sample_id=job.sample_id,
                 label=job.agent,
             )
+            with self._lock:
+                done[place] = asked
+                while told[0] in done:
+                    self._told(jobs[told[0]], done[told[0]], round, role, then)
+                    told[0] += 1
+            return asked
 
-        outcomes = call_many(one, jobs, max_concurrency=max(2, self.max_concurrency))
+        outcomes = call_many(one, range(len(jobs)), max_concurrency=self.max_concurrency)
         for outcome in outcomes:
             if outcome.error is not None:
                 raise outcome.error
         return [outcome.value for outcome in outcomes]
 
-    def propose(
-        self, names: Sequence[str], turn: str, more: Mapping[tuple[int, str], str] | None = None
-    ) -> tuple[dict[str, list[Said]], dict[str, list[Asked]]]:
-        """Ask each of these agents about each question.
+    def _told(self, job: Job, asked: Asked, round: int, role: str, then: Any) -> None:
+        cost = asked.cost()
+        self.calls += cost["calls"]
+        self.log.record(
+            round=round,
+            agent=job.agent,
+            role=role,
+            action="call",
+            payload={"item": job.item, "question": job.sample_id, "reason": asked.reason},
+            cost=cost,
+            **origin([asked]),
+        )
+        if then is not None:
+            then(job, asked)
+
+    def seal(self, names: Sequence[str], *, predict: bool = False) -> tuple[dict[str, list[Said]], list[int]]:
+        """Ask each agent about each question, commit to all that one said, and reveal once all have.
 
         Parameters
         ----------
         names : sequence of str
             Agents.
-        turn : str
-            Separates this turn from others in recordings.
-        more : mapping, optional
-            What (item, agent) sees beyond the question. Only these are asked then.
+        predict : bool
+            Whether they also predict the answers of others.
 
         Returns
         -------
         said : dict of str to list of Said
-            By agent, in the order of the questions; an agent that was not asked abstains as "not asked".
-        asked : dict of str to list of Asked
-            Their costs.
+            By agent, in the order of the questions.
+        records : list of int
+            Numbers of the records that reveal.
         """
-        jobs = []
-        for name in names:
-            for item in range(len(self.items)):
-                if more is not None and (item, name) not in more:
-                    continue
-                order = self.order(item, name)
-                text = self.show(item, order, "" if more is None else more[item, name])
-                ask = "Answer with the letter of one option, your confidence, and reasons with quotes."
-                messages = talk(ask, text)
-                form = proposal_form(letters(len(order)))
-                jobs.append(Job(item, name, messages, form, f"{turn}/{name}/{item}", order))
-        said = {
-            name: [Said(None, None, [], "not asked", ()) for _ in range(len(self.items))] for name in names
-        }
-        costs: dict[str, list[Asked]] = {name: [] for name in names}
-        for job, asked in zip(jobs, self.ask(jobs), strict=True):
-            said[job.agent][job.item] = self._read(job, asked)
-            costs[job.agent].append(asked)
-        return said, costs
+        said: dict[str, list[Said]] = {name: [] for name in names}
+        asked: dict[str, list[Asked]] = {name: [] for name in names}
+        commits: dict[str, int] = {}
 
-    def seal(self, said: Mapping[str, list[Said]], costs: Mapping[str, list[Asked]]) -> list[int]:
-        """Commit the proposals of all, then reveal them."""
-        commits = [
-            self.log.commit(
-                round=0,
-                agent=name,
-                payload=[one.payload() for one in answers],
-                arrays={"proposal": self.votes({name: answers})[:, 0]},
-            )
-            for name, answers in said.items()
-        ]
-        return [self.log.reveal(seq, **spent(costs[name])) for seq, name in zip(commits, said, strict=True)]
+        def then(job: Job, one: Asked) -> None:
+            said[job.agent].append(self._read(job, one))
+            asked[job.agent].append(one)
+            if len(said[job.agent]) == len(self.items):
+                commits[job.agent] = self.log.commit(
+                    round=0,
+                    agent=job.agent,
+                    payload=[{"item": k, **one.payload()} for k, one in enumerate(said[job.agent])],
+                    arrays={"proposal": self.votes({job.agent: said[job.agent]})[:, 0]},
+                )
+
+        everything = range(len(self.items))
+        jobs = [self._job(name, item, "round 0", "", predict) for name in names for item in everything]
+        self.ask(jobs, round=0, role="proposer", then=then)
+        return said, [self.log.reveal(commits[name], **origin(asked[name])) for name in names]
+
+    def again(
+        self,
+        said: Mapping[str, list[Said]],
+        more: Mapping[tuple[int, str], str],
+        *,
+        round: int,
+        cites: Sequence[int],
+    ) -> tuple[dict[str, list[Said]], list[int]]:
+        """Let agents answer again, in the light of what they are shown.
+
+        Parameters
+        ----------
+        said : dict of str to list of Said
+            Answers so far.
+        more : mapping
+            What (item, agent) sees beyond the question; only these are asked.
+        round : int
+            Of the records.
+        cites : sequence of int
+            Records of what is shown.
+
+        Returns
+        -------
+        said : dict of str to list of Said
+            Who does not answer again stays with what it said.
+        records : list of int
+            Their numbers.
+        """
+        jobs = [self._job(name, item, f"round {round}", text, False) for (item, name), text in more.items()]
+        answers = self.ask(jobs, round=round, role="proposer")
+        new = {name: list(before) for name, before in said.items()}
+        records = []
+        for name in said:
+            mine = [(job, one) for job, one in zip(jobs, answers, strict=True) if job.agent == name]
+            payload = []
+            for job, one in mine:
+                now = self._read(job, one)
+                payload.append({"item": job.item, **now.payload()})
+                if now.option is not None:
+                    new[name][job.item] = now
+            if mine:
+                records.append(
+                    self.log.record(
+                        round=round,
+                        agent=name,
+                        role="proposer",
+                        action="revise",
+                        payload=payload,
+                        arrays={"revision": self.votes({name: new[name]})[:, 0]},
+                        cites=cites,
+                        **origin([one for _, one in mine]),
+                    )
+                )
+        return new, records
+
+    def _job(self, name: str, item: int, turn: str, more: str, predict: bool) -> Job:
+        order = self.order(item, name)
+        labels = letters(len(order))
+        ask = "Answer with the letter of one option, your confidence, and reasons with quotes."
+        if predict:
+            ask += " Others get the same question: predict which share of them gives each answer."
+        form = popularity_form(labels) if predict else proposal_form(labels)
+        return Job(item, name, talk(ask, self.show(item, order, more)), form, f"{turn}/{name}/{item}", order)
 
     def votes(self, said: Mapping[str, list[Said]]) -> NDArray[np.float64]:
         """Give answers as a panel (item, agent, option); NaN rows where an agent abstains."""
@@ -253,7 +369,11 @@ class Room:
         for reason in asked.value["reasons"]:
             check = check_quote(reason["quote"], self.source(job.item))
             reasons.append({**reason, "verified": check.verified, "similarity": round(check.similarity, 6)})
-        return Said(job.order[place], float(asked.value["confidence"]), reasons, None, job.order)
+        predicted = None
+        if "others" in asked.value:
+            told = dict(zip(job.order, asked.value["others"].values(), strict=True))
+            predicted = [told[option] for option in range(len(job.order))]
+        return Said(job.order[place], float(asked.value["confidence"]), reasons, None, job.order, predicted)
 
 
 def talk(ask: str, text: str) -> list[dict[str, str]]:
@@ -273,8 +393,8 @@ def plain_line(text: str) -> str:
     return re.sub(r"verified quote", "quote", line, flags=re.IGNORECASE)
 
 
-def spent(asked: Sequence[Asked]) -> dict[str, Any]:
-    """Sum what a batch of questions cost, for its record.
+def origin(asked: Sequence[Asked]) -> dict[str, Any]:
+    """Say who answered a batch of questions.
 
     Parameters
     ----------
@@ -284,15 +404,10 @@ def spent(asked: Sequence[Asked]) -> dict[str, Any]:
     Returns
     -------
     dict
-        cost, model and source of :meth:`Transcript.record`. A batch of several sources is "live" if any is.
+        model and source of :meth:`Transcript.record`. A batch of several sources is "live" if any is.
     """
-    costs = [one.cost() for one in asked]
-    total: dict[str, Any] = {}
-    for name in ("calls", "tokens_in", "tokens_out", "money", "seconds"):
-        parts = [cost[name] for cost in costs]
-        total[name] = None if None in parts else sum(parts)
     replies = [reply for one in asked for reply in one.replies]
     models = sorted({reply.model for reply in replies if reply.model is not None})
     sources = {reply.source for reply in replies if reply.attempts or reply.source == "live"}
     source = next((name for name in ("live", "cache", "replay") if name in sources), "live")
-    return {"cost": total, "model": ", ".join(models) or None, "source": source}
+    return {"model": ", ".join(models) or None, "source": source}

@@ -39,26 +39,39 @@ def need_extra(module: str) -> Any:
 @lru_cache(maxsize=256)
 def proposal_form(labels: tuple[str, ...]) -> Any:
     """Give the form of a proposal: one of the labels, a confidence, up to five reasons with quotes."""
+    return _model("Proposal", **_proposal_fields(labels))
+
+
+@lru_cache(maxsize=256)
+def popularity_form(labels: tuple[str, ...]) -> Any:
+    """Give the form of a proposal with the shares that the answers of others are expected to have."""
+    shares = _model("Others", **dict.fromkeys(labels, _share()))
+    return _model("Popularity", **_proposal_fields(labels), others=(shares, ...))
+
+
+def _proposal_fields(labels: tuple[str, ...]) -> dict[str, Any]:
     pydantic = need_extra("pydantic")
     reason = _model("Reason", claim=(str, ...), quote=(str, ...))
-    return _model(
-        "Proposal",
-        answer=(Literal[labels], ...),
-        confidence=(float, pydantic.Field(ge=0.0, le=1.0)),
-        reasons=(list[reason], pydantic.Field(max_length=5)),
-    )
+    return {
+        "answer": (Literal[labels], ...),
+        "confidence": _share(),
+        "reasons": (list[reason], pydantic.Field(max_length=5)),
+    }
+
+
+def _share() -> Any:
+    return (float, need_extra("pydantic").Field(ge=0.0, le=1.0))
 
 
 @lru_cache(maxsize=256)
 def critique_form(labels: tuple[str, ...]) -> Any:
     """Give the form of a critique of one proposed answer."""
-    pydantic = need_extra("pydantic")
     return _model(
         "Critique",
         target=(Literal[labels], ...),
         verdict=(Literal["supported", "refuted", "unknown"], ...),
         quote=(str, ...),
-        p_right=(float, pydantic.Field(ge=0.0, le=1.0)),
+        p_right=_share(),
     )
 
 
@@ -78,9 +91,7 @@ def revision_form(proposed: tuple[str, ...], critiques: tuple[str, ...]) -> Any:
 @lru_cache(maxsize=256)
 def verdict_form(labels: tuple[str, ...]) -> Any:
     """Give the form of a verdict: a probability for each label."""
-    pydantic = need_extra("pydantic")
-    share = (float, pydantic.Field(ge=0.0, le=1.0))
-    return _model("Verdict", probs=(_model("Probs", **dict.fromkeys(labels, share)), ...))
+    return _model("Verdict", probs=(_model("Probs", **dict.fromkeys(labels, _share())), ...))
 
 
 @lru_cache(maxsize=1)
@@ -117,7 +128,7 @@ def read_form(form: Any, found: Mapping[str, Any]) -> dict[str, Any]:
 
     Notes
     -----
-    Probabilities of a verdict are renormalised only if their sum is within 0.02 of 1.
+    Probabilities of a verdict and predicted shares are renormalised only if their sum is within 0.02 of 1.
     """
     pydantic = need_extra("pydantic")
     try:
@@ -125,11 +136,11 @@ def read_form(form: Any, found: Mapping[str, Any]) -> dict[str, Any]:
     except pydantic.ValidationError as error:
         told = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()[:3])
         raise ReadingError("schema", told) from None
-    if "probs" in read:
-        total = sum(read["probs"].values())
+    for name in {"probs", "others"} & {*read}:
+        total = sum(read[name].values())
         if abs(total - 1.0) > _SUM_TOLERANCE:
-            raise ReadingError("schema", f"probs: the sum is {total:.4g} instead of 1.")
-        read["probs"] = {label: share / total for label, share in read["probs"].items()}
+            raise ReadingError("schema", f"{name}: the sum is {total:.4g} instead of 1.")
+        read[name] = {label: share / total for label, share in read[name].items()}
     if "change_to" in read and (read["action"] == "change_to") != (read["change_to"] is not None):
         raise ReadingError(
             "schema", "change_to: must be an answer with action change_to, and null with keep."

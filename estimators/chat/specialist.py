@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from estimators.calling import Outcome, call_many
 from estimators.chat.asking import ask_in_form
 from estimators.chat.cassette import MODES, Cassette
 from estimators.chat.client import ChatClient, check_url
+from estimators.chat.connections import wait_for
 from estimators.chat.schemas import letters, listed, proposal_form
 from estimators.chat.wire import Price
 from fusion.deliberative import Budget, Ledger
@@ -127,7 +129,7 @@ class ChatSpecialist(CallableSpecialist):
         view: Any = None,
         instructions: str = INSTRUCTIONS,
         api_key: str | Callable[[], str] | None = None,
-        temperature: float = 0.0,
+        temperature: float | None = 0.0,
         max_tokens: int = 512,
         token_field: str = "max_tokens",
         seed: int | None = None,
@@ -200,6 +202,7 @@ class ChatSpecialist(CallableSpecialist):
             price=self.price,
             cassette=tape,
             name=self.endpoint,
+            max_concurrency=self.max_concurrency,
         )
 
     def answers(self, X: Any) -> list[ChatAnswer]:
@@ -220,13 +223,36 @@ class ChatSpecialist(CallableSpecialist):
         PanelError
             If a replay lacks a request, or the API key is not there.
         """
-        items = [X.iloc[i] if hasattr(X, "iloc") else X[i] for i in range(len(X))]
+        return list(wait_for(self.answers_async(X)))
+
+    async def answers_async(self, X: Any) -> list[ChatAnswer]:
+        """Do what :meth:`answers` does, as a coroutine.
+
+        Parameters
+        ----------
+        X : sequence of str, array-like or DataFrame
+            As in :meth:`answers`.
+
+        Returns
+        -------
+        list of ChatAnswer
+            In the order of the samples. If it is cancelled, or one question raises, the others are cancelled.
+
+        Raises
+        ------
+        PanelError
+            As in :meth:`answers`.
+        """
         asker = self.model_.asker
-        outcomes = call_many(asker.ask, items, max_concurrency=self.max_concurrency)
-        for outcome in outcomes:
-            if outcome.error is not None:
-                raise outcome.error
-        return [outcome.value for outcome in outcomes]
+        tasks = [
+            asyncio.ensure_future(asker.ask(X.iloc[i] if hasattr(X, "iloc") else X[i])) for i in range(len(X))
+        ]
+        try:
+            return list(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _check_params(self) -> None:
         if self.cache not in MODES or (self.cache != "off" and self.cassette is None):
@@ -273,14 +299,14 @@ class _Asker:
         self.form = proposal_form(self.labels)
         self.owner = owner
 
-    def ask(self, sample: Any) -> ChatAnswer:
+    async def ask(self, sample: Any) -> ChatAnswer:
         owner = self.owner
         question = f"{sample_text(sample)}\n\nOptions:\n{listed(self.labels, [str(c) for c in self.classes])}"
         messages = [
             {"role": "system", "content": owner.instructions},
             {"role": "user", "content": question},
         ]
-        asked = ask_in_form(
+        asked = await ask_in_form(
             self.client,
             messages,
             self.form,
@@ -301,8 +327,8 @@ class _Asker:
             last.source,
         )
 
-    def __call__(self, sample: Any) -> Any:
-        answer = self.ask(sample)
+    async def __call__(self, sample: Any) -> Any:
+        answer = await self.ask(sample)
         if answer.reason is not None:
             raise AnswerError(answer.reason, f"abstains: {answer.reason}. {answer.detail}".strip())
         return answer.label

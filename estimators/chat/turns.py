@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from estimators.chat.quotes import check_quote
-from estimators.chat.room import Job, Room, Said, material, plain_line, spent, talk
+from estimators.chat.room import Job, Room, Said, material, origin, plain_line, talk
 from estimators.chat.schemas import argument_form, critique_form, letters, question_form, revision_form
+
+# Letters differ between readers: what one says about "A" would be about another option to each of them.
+BY_TEXT = "name options by their text, never by their letter"
 
 
 def proposed(said: dict[str, list[Said]], item: int) -> list[int]:
@@ -48,13 +51,14 @@ def shared(said: dict[str, list[Said]], item: int, names: dict[int, str]) -> str
 def argue(
     room: Room,
     sides: dict[str, list[int]],
-    history: list[dict[str, list[str]]],
+    history: list[dict[str, dict[int, str]]],
     *,
+    which: Sequence[int],
     round: int,
     word_limit: int,
     cites: Sequence[int],
-    questions: Sequence[str] | None = None,
-) -> list[int]:
+    questions: Mapping[int, str] | None = None,
+) -> tuple[list[int], dict[int, list[str]]]:
     """Let each agent argue for the option it was given; all of them at once.
 
     Parameters
@@ -64,33 +68,40 @@ def argue(
     sides : dict of str to list of int
         Option of each item, by agent.
     history : list of dict
-        Arguments of earlier rounds, by agent; this round's are appended.
+        Arguments of earlier rounds, by agent and item; this round's are appended.
+    which : sequence of int
+        Items that are argued about.
     round : int
         Of the records.
     word_limit : int
         Words of an argument that count; what was cut off is recorded.
     cites : sequence of int
         Records that the arguments answer.
-    questions : sequence of str, optional
-        What the judge asked about each item.
+    questions : mapping of int to str, optional
+        What the judge asked about items.
 
     Returns
     -------
-    list of int
-        Numbers of the records.
+    records : list of int
+        Their numbers.
+    quotes : dict of int to list of str
+        Verified ones, by item.
     """
     jobs = []
-    for name, side in sides.items():
-        for item, option in enumerate(side):
+    for name in sides:
+        for item in which:
             order = room.order(item, name)
             names = dict(zip(order, letters(len(order)), strict=True))
             before = [
                 f"For {names[sides[other][item]]}: {turn[other][item]}" for turn in history for other in sides
             ]
             more = "Arguments so far:\n" + material("\n".join(before) or "none")
-            if questions is not None and questions[item]:
+            if questions and questions[item]:
                 more += "\n\nThe judge asks:\n" + material(questions[item])
-            ask = f"Argue that the answer is {names[option]}, in at most {word_limit} words, with quotes from the source."
+            ask = (
+                f"Argue that the answer is {names[sides[name][item]]}, in at most {word_limit} words, with quotes "
+                f"from the source; {BY_TEXT}."
+            )
             jobs.append(
                 Job(
                     item,
@@ -101,33 +112,18 @@ def argue(
                     order,
                 )
             )
-    answers = room.ask(jobs)
-    turn: dict[str, list[str]] = {name: [] for name in sides}
-    records = []
+    answers = room.ask(jobs, round=round, role="debater")
+    turn: dict[str, dict[int, str]] = {name: {} for name in sides}
+    records, found = [], {item: list[str]() for item in which}
     for name in sides:
         mine = [(job, asked) for job, asked in zip(jobs, answers, strict=True) if job.agent == name]
         payload: list[dict[str, Any]] = []
         for job, asked in mine:
             said = asked.value or {"argument": "", "quotes": []}
-            words = said["argument"].split()
-            checks = [check_quote(quote, room.source(job.item)) for quote in said["quotes"]]
-            kept = [q for q, check in zip(said["quotes"], checks, strict=True) if check.verified]
-            text = plain_line(" ".join(words[:word_limit]))
-            turn[name].append(
-                text + "".join(f' [verified quote: "{" ".join(quote.split())}"]' for quote in kept)
-            )
+            turn[name][job.item], kept, argued = argument(room, job.item, said, word_limit)
+            found[job.item] += kept
             payload.append(
-                {
-                    "item": job.item,
-                    "side": sides[name][job.item],
-                    "argument": said["argument"],
-                    "words_cut": max(0, len(words) - word_limit),
-                    "quotes": [
-                        {"quote": quote, "verified": check.verified, "similarity": round_(check.similarity)}
-                        for quote, check in zip(said["quotes"], checks, strict=True)
-                    ],
-                    "reason": asked.reason,
-                }
+                {"item": job.item, "side": sides[name][job.item], **argued, "reason": asked.reason}
             )
         records.append(
             room.log.record(
@@ -137,11 +133,49 @@ def argue(
                 action="argue",
                 payload=payload,
                 cites=cites,
-                **spent([asked for _, asked in mine]),
+                **origin([asked for _, asked in mine]),
             )
         )
     history.append(turn)
-    return records
+    return records, found
+
+
+def argument(
+    room: Room, item: int, said: dict[str, Any], word_limit: int
+) -> tuple[str, list[str], dict[str, Any]]:
+    """Read what somebody argued.
+
+    Parameters
+    ----------
+    room : Room
+        Questions with their sources.
+    item : int
+        Which question.
+    said : dict
+        argument and quotes.
+    word_limit : int
+        Words that count.
+
+    Returns
+    -------
+    text : str
+        For readers: cut, on one line, with its verified quotes.
+    quotes : list of str
+        Those.
+    payload : dict
+        For the record: all of it, with what was cut off and what the checks found.
+    """
+    words = said["argument"].split()
+    checks = [(quote, check_quote(quote, room.source(item))) for quote in said["quotes"]]
+    kept = [quote for quote, check in checks if check.verified]
+    text = plain_line(" ".join(words[:word_limit]))
+    text += "".join(f' [verified quote: "{" ".join(quote.split())}"]' for quote in kept)
+    told = [
+        {"quote": quote, "verified": check.verified, "similarity": round_(check.similarity)}
+        for quote, check in checks
+    ]
+    cut = max(0, len(words) - word_limit)
+    return text, kept, {"argument": said["argument"], "words_cut": cut, "quotes": told}
 
 
 def inquire(
@@ -149,11 +183,12 @@ def inquire(
     judge: str,
     brief: Callable[[int, dict[int, str]], str],
     *,
+    which: Sequence[int],
     round: int,
     word_limit: int,
     cites: Sequence[int],
-) -> tuple[list[str], list[int]]:
-    """Let the judge ask one question about each item.
+) -> tuple[dict[int, str], list[int]]:
+    """Let the judge, who does not see the source, ask one question about each item.
 
     Parameters
     ----------
@@ -163,6 +198,8 @@ def inquire(
         Who asks.
     brief : callable
         Writes the arguments so far, from the item and the letter of each option.
+    which : sequence of int
+        Items that it may ask about.
     round : int
         Of the record.
     word_limit : int
@@ -172,27 +209,26 @@ def inquire(
 
     Returns
     -------
-    questions : list of str
+    questions : dict of int to str
         By item; "" where the judge asks nothing.
     records : list of int
         Number of the record.
     """
     jobs = []
-    for item in range(len(room.items)):
+    for item in which:
         order = room.order(item, judge)
-        text = room.show(item, order, brief(item, dict(zip(order, letters(len(order)), strict=True))))
-        # Letters differ between readers: one about "A" would mean another option to each of them.
-        ask = (
-            f"You judge. Ask those who argue one question, in at most {word_limit} words; name options by their "
-            "text, never by their letter."
-        )
+        more = brief(item, dict(zip(order, letters(len(order)), strict=True)))
+        text = room.show(item, order, more, source=False)
+        ask = f"You judge. Ask those who argue one question, in at most {word_limit} words; {BY_TEXT}."
         jobs.append(Job(item, judge, talk(ask, text), question_form(), f"inquire/{round}/{item}", order))
-    answers = room.ask(jobs)
-    said = [(one.value or {"question": ""})["question"] for one in answers]
-    passed = [plain_line(" ".join(text.split()[:word_limit])) for text in said]
+    answers = room.ask(jobs, round=round, role="judge")
+    said = {
+        job.item: (one.value or {"question": ""})["question"] for job, one in zip(jobs, answers, strict=True)
+    }
+    passed = {item: plain_line(" ".join(text.split()[:word_limit])) for item, text in said.items()}
     payload = [
         {"item": item, "question": text, "reason": one.reason}
-        for item, (text, one) in enumerate(zip(said, answers, strict=True))
+        for (item, text), one in zip(said.items(), answers, strict=True)
     ]
     seq = room.log.record(
         round=round,
@@ -201,14 +237,20 @@ def inquire(
         action="inquire",
         payload=payload,
         cites=cites,
-        **spent(answers),
+        **origin(answers),
     )
     return passed, [seq]
 
 
 def critique(
-    room: Room, said: dict[str, list[Said]], critics: Sequence[str], *, round: int, cites: Sequence[int]
-) -> tuple[list[list[dict[str, Any]]], list[int]]:
+    room: Room,
+    said: dict[str, list[Said]],
+    critics: Sequence[str],
+    *,
+    which: Sequence[int],
+    round: int,
+    cites: Sequence[int],
+) -> tuple[dict[int, list[dict[str, Any]]], list[int]]:
     """Let critics assess each distinct answer on its own.
 
     Parameters
@@ -219,6 +261,8 @@ def critique(
         Sealed proposals.
     critics : sequence of str
         Who assesses.
+    which : sequence of int
+        Items that are assessed.
     round : int
         Of the records.
     cites : sequence of int
@@ -226,14 +270,14 @@ def critique(
 
     Returns
     -------
-    critiques : list of list of dict
+    critiques : dict of int to list of dict
         By item: id, critic, option, verdict, p_right, quote, verified.
     records : list of int
         Their numbers.
     """
     jobs, targets = [], []
     for name in critics:
-        for item in range(len(room.items)):
+        for item in which:
             order = room.order(item, name)
             names = dict(zip(order, letters(len(order)), strict=True))
             for option in proposed(said, item):
@@ -243,8 +287,8 @@ def critique(
                 sample_id = f"critique/{round}/{name}/{item}/{option}"
                 jobs.append(Job(item, name, talk(ask, text), form, sample_id, order))
                 targets.append(option)
-    answers = room.ask(jobs)
-    found: list[list[dict[str, Any]]] = [[] for _ in room.items]
+    answers = room.ask(jobs, round=round, role="critic")
+    found: dict[int, list[dict[str, Any]]] = {item: [] for item in which}
     records = []
     for name in critics:
         payload = []
@@ -273,7 +317,7 @@ def critique(
                 action="critique",
                 payload=payload,
                 cites=cites,
-                **spent([answers[k] for k in mine]),
+                **origin([answers[k] for k in mine]),
             )
         )
     return found, records
@@ -282,7 +326,7 @@ def critique(
 def revise(
     room: Room,
     said: dict[str, list[Said]],
-    critiques: list[list[dict[str, Any]]],
+    critiques: dict[int, list[dict[str, Any]]],
     *,
     round: int,
     cites: Sequence[int],
@@ -295,8 +339,8 @@ def revise(
         Questions and agents.
     said : dict of str to list of Said
         Proposals.
-    critiques : list of list of dict
-        From :func:`critique`.
+    critiques : dict of int to list of dict
+        From :func:`critique`; only these items are revised.
     round : int
         Of the records.
     cites : sequence of int
@@ -311,7 +355,8 @@ def revise(
     """
     jobs = []
     for name, answers in said.items():
-        for item, mine in enumerate(answers):
+        for item in critiques:
+            mine = answers[item]
             if mine.option is None or not critiques[item]:
                 continue
             names = dict(zip(mine.order, letters(len(mine.order)), strict=True))
@@ -320,7 +365,7 @@ def revise(
             text = room.show(item, mine.order, told_critiques(critiques[item], names))
             form = revision_form(tuple(names[option] for option in proposed(said, item)), ids)
             jobs.append(Job(item, name, talk(ask, text), form, f"revise/{round}/{name}/{item}", mine.order))
-    asked = room.ask(jobs)
+    asked = room.ask(jobs, round=round, role="proposer")
     revised = {name: list(answers) for name, answers in said.items()}
     records = []
     for name in said:
@@ -351,7 +396,7 @@ def revise(
                 payload=payload,
                 arrays={"revision": room.votes({name: revised[name]})[:, 0]},
                 cites=cites,
-                **spent(costs),
+                **origin(costs),
             )
         )
     return revised, records

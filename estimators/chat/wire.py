@@ -5,13 +5,15 @@ from __future__ import annotations
 import email.utils
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from estimators.chat.reading import clean_text
 
 _AGAIN = frozenset({408, 425, 429})
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 30.0
 
 
 @dataclass(frozen=True)
@@ -150,9 +152,38 @@ def _count(value: Any) -> int | None:
     return value if whole else None
 
 
-def worth_again(status: int) -> bool:
-    """Say whether a request that ended in this HTTP status is sent again."""
-    return status in _AGAIN or status >= 500
+def next_pause(
+    reason: str | None, attempt: int, asked: float | None, jitter: Callable[[], float]
+) -> float | None:
+    """Say how long to wait before a request is sent again.
+
+    Parameters
+    ----------
+    reason : str or None
+        Of the :class:`ChatReply`.
+    attempt : int
+        Attempts before this one.
+    asked : float or None
+        Seconds of a Retry-After.
+    jitter : callable
+        Draws from [0, 1).
+
+    Returns
+    -------
+    float or None
+        Seconds; None: it is not sent again.
+
+    Examples
+    --------
+    >>> next_pause("http_503", 1, None, lambda: 1.0), next_pause("http_404", 0, 2.0, lambda: 1.0)
+    (1.0, None)
+    """
+    status = int(reason[5:]) if reason is not None and reason.startswith("http_") else 0
+    if reason not in ("timeout", "connection") and status not in _AGAIN and status < 500:
+        return None
+    if asked is not None:
+        return min(asked, _LONGEST_PAUSE)
+    return jitter() * min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0**attempt)
 
 
 def retry_after(value: str | None) -> float | None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import html
-import json
 import os
 from typing import Any
 
-import numpy as np
-
+from fusion.deliberative._wording import worded, written
 from fusion.deliberative.transcript import Transcript
 from fusion.deliberative.verification import read_transcript, verify_transcript
 from theory._exceptions import PanelError
@@ -23,7 +21,8 @@ PROVES = (
 _STYLE = (
     "body{font:15px/1.45 system-ui,sans-serif;max-width:52rem;margin:2rem auto;padding:0 1rem;color:#222}"
     "section{border-left:3px solid #89a;padding:.2rem .8rem;margin:.8rem 0}"
-    "h2{font-size:1rem;margin:.2rem 0}pre{white-space:pre-wrap;word-break:break-word;margin:.2rem 0}"
+    "h2{font-size:.95rem;margin:.2rem 0}h2 small{color:#678;font-weight:400}"
+    "pre{white-space:pre-wrap;word-break:break-word;margin:.2rem 0;font:.85rem/1.45 ui-monospace,monospace}"
     ".round{color:#567;font-weight:600;margin-top:1.4rem}.broken{color:#a00}footer{color:#555;font-size:.85rem}"
 )
 
@@ -45,7 +44,8 @@ def render_text(
     Returns
     -------
     str
-        Records in their order, with the lines of the item cut out of batches; then what this proves.
+        Records in their order, with the lines of the item cut out of batches; what the questions to models about
+        it cost; then what this proves.
 
     Raises
     ------
@@ -60,14 +60,14 @@ def render_text(
     >>> log.record(round=0, agent="a", role="proposer", action="propose", payload=[{"answer": "B"}])
     0
     >>> print(render_text(log, 0).splitlines()[1])
-    round 0, a (proposer), propose:
+    record 0, round 0, a (proposer), propose:
     """
     log, verdict = _opened(transcript, head)
     lines = [f"Deliberation about item {item}"]
     for record, body in _of_item(log, item):
-        lines.append(_title(record))
-        lines += [f"    {line}" for line in _told(body).splitlines()]
-    lines += ["", verdict, *PROVES, f"Head: {log.head}"]
+        lines.append(f"{_title(record)}:")
+        lines += [f"    {line}" for line in written(body).splitlines()]
+    lines += ["", *_cost(log, item), verdict, *PROVES, f"Head: {log.head}"]
     return "\n".join(_printable(line) for line in lines) + "\n"
 
 
@@ -108,14 +108,16 @@ def render_html(
             now = record["round"]
             parts.append(f'<p class="round">Round {now}</p>')
         parts.append(
-            f"<section><h2>{_escaped(_title(record))}</h2><pre>{_escaped(_told(body))}</pre></section>"
+            f"<section><h2>{_escaped(_who(record))}<small>{_escaped(_place(record))}</small></h2>"
+            f"<pre>{_escaped(written(body))}</pre></section>"
         )
     kind = "" if verdict.startswith("The chain holds") else ' class="broken"'
+    cost = "".join(f"<p>{_escaped(line)}</p>" for line in _cost(log, item))
     proves = "".join(f"<p>{_escaped(line)}</p>" for line in PROVES)
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Item {int(item)}</title>'
         f"<style>{_STYLE}</style></head><body><h1>Deliberation about item {int(item)}</h1>{''.join(parts)}"
-        f"<footer><p{kind}>{_escaped(verdict)}</p>{proves}<p>Head: {_escaped(log.head)}</p></footer></body></html>\n"
+        f"<footer>{cost}<p{kind}>{_escaped(verdict)}</p>{proves}<p>Head: {_escaped(log.head)}</p></footer></body></html>\n"
     )
 
 
@@ -133,10 +135,13 @@ def _opened(transcript: Any, head: str | None) -> tuple[Transcript, str]:
 def _of_item(log: Transcript, item: int) -> list[tuple[dict[str, Any], Any]]:
     """Cut an item out of the records: from arrays by row, from batches by place or by their field "item"."""
     found = []
+    options = None
     for record in log.records:
+        if record["action"] == "call":
+            continue
         payload = record["payload"]
-        if record["action"] == "reveal":
-            payload = payload["proposal"]
+        if record["action"] == "reveal" and isinstance(payload, dict):
+            payload = payload.get("proposal")
         said: Any = None
         if isinstance(payload, list):
             named = [one for one in payload if isinstance(one, dict) and "item" in one]
@@ -146,52 +151,68 @@ def _of_item(log: Transcript, item: int) -> list[tuple[dict[str, Any], Any]]:
                 said = payload[item]
         elif isinstance(payload, dict) and payload.get("sample", payload.get("item")) == item:
             said = payload
+        if record["action"] == "ask" and said:
+            options = _options(said)
         rows = {
             described["name"]: log.arrays[described["sha256"]][item]
             for described in record["arrays"]
             if described["sha256"] in log.arrays and described["shape"] and 0 <= item < described["shape"][0]
         }
         if said or rows:
-            found.append((record, {"said": said, **rows} if rows else said))
+            found.append((record, worded(said, rows, options)))
     if not found:
         raise PanelError(f"no record of this transcript speaks of item {item}.")
     return found
 
 
+def _options(said: Any) -> list[str] | None:
+    """Read the options of an item; a record of another kind that has this name has none."""
+    first = said[0] if isinstance(said, list) else said
+    found = first.get("options") if isinstance(first, dict) else None
+    return found if isinstance(found, list) and all(isinstance(one, str) for one in found) else None
+
+
+def _cost(log: Transcript, item: int) -> list[str]:
+    """Sum what the questions about an item cost; parts that an endpoint did not report are no zeros."""
+    calls = [one for one in log.records if one["action"] == "call" and _about(one["payload"], item)]
+    if not calls:
+        return []
+    told = [f"{sum(one['cost'].get('calls', 0) for one in calls)} calls in {len(calls)} questions to models"]
+    for name, unit in (("tokens_in", "tokens read"), ("tokens_out", "tokens written"), ("money", "money")):
+        parts = [one["cost"].get(name) for one in calls]
+        known = sum(part for part in parts if part is not None)
+        missing = parts.count(None)
+        if missing < len(parts):
+            told.append(f"{known:.6g} {unit}" + (f" (and {missing} not reported)" if missing else ""))
+    failed = sorted({one["payload"]["reason"] for one in calls if one["payload"].get("reason")})
+    if failed:
+        told.append(f"without an answer: {', '.join(failed)}")
+    return [f"This item took {', '.join(told)}."]
+
+
+def _about(payload: Any, item: int) -> bool:
+    return isinstance(payload, dict) and payload.get("item") == item
+
+
 def _title(record: dict[str, Any]) -> str:
-    who = f"round {record['round']}, {record['agent']} ({record['role']}), {record['action']}"
+    return f"record {record['seq']}, round {record['round']}, {_who(record)}{_place(record, seq=False)}"
+
+
+def _who(record: dict[str, Any]) -> str:
+    return f"{record['agent']} ({record['role']}), {record['action']}"
+
+
+def _place(record: dict[str, Any], *, seq: bool = True) -> str:
+    own = f", record {record['seq']}" if seq else ""
     model = f", model {record['model']}" if record["model"] else ""
-    cited = f", after records {', '.join(map(str, record['cites']))}" if record["cites"] else ""
-    return f"{who}{model}{cited}:"
-
-
-def _told(body: Any, depth: int = 0) -> str:
-    pad = "  " * depth
-    if isinstance(body, dict):
-        lines = []
-        for name, value in body.items():
-            if value is None or (isinstance(value, str | list) and not value):
-                continue
-            nested = isinstance(value, dict) or (isinstance(value, list) and _has_dicts(value))
-            lines.append(
-                f"{pad}{name}:\n{_told(value, depth + 1)}" if nested else f"{pad}{name}: {_told(value)}"
-            )
-        return "\n".join(lines) or f"{pad}nothing"
-    if isinstance(body, list) and _has_dicts(body):
-        return f"\n{pad}-\n".join(_told(value, depth) for value in body)
-    if isinstance(body, np.ndarray | np.generic):
-        return np.array2string(np.asarray(body), precision=4, separator=", ", threshold=50)
-    return body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
-
-
-def _has_dicts(values: list[Any]) -> bool:
-    return any(isinstance(value, dict) for value in values)
+    cited = f", after {', '.join(map(str, record['cites']))}" if record["cites"] else ""
+    return f"{own}{model}{cited}"
 
 
 def _printable(line: str) -> str:
-    """Drop what could move a terminal's cursor: escape sequences in what a model wrote."""
+    """Replace what shows a text as another: escape sequences of terminals, marks that turn the direction."""
     return "".join(char if char.isprintable() or char == "\t" else "\ufffd" for char in line)
 
 
 def _escaped(text: str) -> str:
-    return html.escape(text, quote=True)
+    return html.escape("\n".join(_printable(line) for line in text.split("\n")), quote=True)

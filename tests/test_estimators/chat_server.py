@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 import time
@@ -87,6 +88,9 @@ class Handler(BaseHTTPRequestHandler):
     def page(self, text):
         self.raw(text.encode(), 200, "text/html")
 
+    def packed(self, content):
+        self.raw(content, headers={"Content-Encoding": "gzip"})
+
     def slow(self, seconds):
         self.server.done.wait(seconds)
         self.said(json.dumps(GOOD))
@@ -124,3 +128,25 @@ def serving(script: Callable[[dict, Any, int], Any]) -> Iterator[Server]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def question(body) -> str:
+    return body["messages"][1]["content"].split("\n")[0]
+
+
+KINDS = ("good", "good", "good", "good", "slow", "broken", "schema", "404", "429", "500")
+
+
+def hostile(body, *_):
+    """By the content of a question, so that nothing depends on threads."""
+    digest = hashlib.sha256(question(body).encode()).digest()
+    kind = KINDS[digest[0] % len(KINDS)]
+    if kind == "slow" and digest[2] >= 16:  # a time-out takes its time: a few of them are enough
+        kind = "broken"
+    wrong = {
+        "good": completion(json.dumps({**GOOD, "answer": "ABC"[digest[1] % 3]})),
+        "slow": ("slow", 20),
+        "broken": completion('{"answer": "A", '),
+        "schema": completion('{"answer": "Z"}'),
+    }
+    return wrong[kind] if kind in wrong else ("status", int(kind))

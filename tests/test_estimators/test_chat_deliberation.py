@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import re
@@ -9,14 +10,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from chat_minds import ITEMS, MINDS, QUOTE, RIGHT, Mind, deliberate
 from chat_server import completion, serving
 
-from estimators.chat import Cassette, ChatClient, TextItem, deliberate_text
-from estimators.chat.deliberation import ROUNDS
+from estimators.chat import ChatClient, TextItem, deliberate_text
 from estimators.chat.judging import average_orders, cyclic_orders
 from fusion.deliberative import (
     Budget,
     Transcript,
+    protocol_names,
     read_transcript,
     render_html,
     render_text,
@@ -25,88 +27,8 @@ from fusion.deliberative import (
 from fusion.deliberative import protocol as preset
 from theory import BudgetError, PanelError
 
-SOURCE = "The harvest failed in 1842 because it did not rain for three months, so grain was imported."
-ITEMS = [
-    TextItem("Why was grain imported?", ("drought", "war", "tax"), SOURCE),
-    TextItem("When did the harvest fail?", ("1842", "1482"), SOURCE),
-    TextItem("Was it wet?", ("yes", "no", "unknown", "both"), SOURCE),
-]
-RIGHT = [0, 0, 1]
-QUOTE = "it did not rain for three months"
 
-
-class Mind:
-    """An endpoint that reads the options it is shown and answers by their text, whatever their letters."""
-
-    def __init__(self, *, order="", first=False, quote=QUOTE, favourite=None):
-        self.order, self.first, self.quote, self.favourite = order, first, quote, favourite or {}
-
-    def __call__(self, body, _headers, _number):
-        name = body["response_format"]["json_schema"]["name"]
-        text = body["messages"][1]["content"]
-        letters = dict(re.findall(r"^([A-Z])\) (.*)$", text, flags=re.MULTILINE))
-        known = {"drought", "1842", "no"}
-        wanted = self.favourite.get(body["model"], known)
-        pick = next((letter for letter, said in letters.items() if said in wanted), "A")
-        if self.first:
-            pick = "A"
-        form = body["response_format"]["json_schema"]["schema"]["properties"]
-        if name == "proposal":
-            reason = {"claim": f"it says so. {self.order}", "quote": self.quote}
-            said = {"answer": pick, "confidence": 0.85, "reasons": [reason]}
-        elif name == "critique":
-            target = form["target"]["const"]
-            verdict = "supported" if target == pick else "refuted"
-            said = {
-                "target": target,
-                "verdict": verdict,
-                "quote": self.quote,
-                "p_right": 0.9 if target == pick else 0.1,
-            }
-        elif name == "revision":
-            ids = re.findall(r"^(c\d+): ", text, flags=re.MULTILINE)
-            right = next(letter for letter, option in letters.items() if option in known)
-            there = [
-                one["enum"] if "enum" in one else [one.get("const")] for one in form["change_to"]["anyOf"]
-            ]
-            change = body["model"] == "wrong" and right in there[0]
-            said = {
-                "action": "change_to" if change else "keep",
-                "change_to": right if change else None,
-                "because": ids[:1] if change else [],
-            }
-        elif name == "question":
-            said = {"question": f"Did it rain at all? {self.order}"}
-        elif name == "argument":
-            said = {
-                "argument": f"word {self.order} " * 200,
-                "quotes": [self.quote, "it did rain for three months"],
-            }
-        else:
-            probs = dict.fromkeys(letters, 0.0)
-            probs[pick] = 1.0
-            said = {"probs": probs}
-        return completion(json.dumps(said))
-
-
-def deliberate(
-    server, protocol, *, tape=None, mode="record", names=("a", "b", "c"), models=None, **parameters
-):
-    def one(name):
-        cassette = None if tape is None else Cassette(tape, mode)
-        model = (models or {}).get(name, "m")
-        return ChatClient(server.url, model, retries=0, timeout=5.0, cassette=cassette, name="here")
-
-    kind = getattr(protocol, "name", protocol)
-    n = {"self_consistency": 1, "consultancy": 1, "debate": 2, "interactive_debate": 2}.get(kind, len(names))
-    if kind in ("consultancy", "debate", "interactive_debate", "mixture_of_agents", "critique_revise"):
-        parameters["judge"] = one("judge")
-    if protocol == "consultancy":
-        parameters["truth"] = RIGHT
-    return deliberate_text(ITEMS, {name: one(name) for name in names[:n]}, protocol=protocol, **parameters)
-
-
-@pytest.mark.parametrize("protocol", ROUNDS)
+@pytest.mark.parametrize("protocol", protocol_names())
 def test_every_protocol_runs_is_recorded_and_replays_to_the_same_bits(protocol, tmp_path):
     tape = tmp_path / "tape"
     with serving(Mind()) as server:
@@ -124,8 +46,16 @@ def test_every_protocol_runs_is_recorded_and_replays_to_the_same_bits(protocol, 
     for path in ("a", "b"):
         assert verify_transcript(tmp_path / f"{path}.jsonl", head=log.head, arrays=log.arrays)
     gains = first.gains(RIGHT)
-    assert gains["accuracy"] == 1.0 and gains["gain_over_plurality"] == 0.0
+    alone = protocol in ("naive", "expert_judge")
+    assert gains["accuracy"] == 1.0 and gains["gain_over_plurality"] == (None if alone else 0.0)
     assert gains["calls_per_right"] == asked / 3
+    actions = [record["action"] for record in log.records]
+    assert sum(r["cost"].get("calls", 0) for r in log.records) == actions.count("call") == asked
+    commits, reveals = ([k for k, a in enumerate(actions) if a == what] for what in ("commit", "reveal"))
+    assert len(commits) == len(reveals) == len(first.agents) == (0 if alone else len(set(first.agents)))
+    assert all(record["seq"] < min(reveals) for record in log.records[1:] if record["action"] == "commit")
+    later = [record["seq"] for record in log.records if record["round"] > 0]
+    assert alone or not later or min(later) > max(reveals)
     text, page = render_text(tmp_path / "a.jsonl", 1), render_html(read_transcript(tmp_path / "a.jsonl"), 1)
     assert QUOTE in text and "does not prove that the named model answered" in text and log.head in page
 
@@ -161,24 +91,20 @@ ORDERS = (
 )
 
 
-@pytest.mark.parametrize("protocol", ROUNDS)
+@pytest.mark.parametrize("protocol", protocol_names())
 def test_text_that_gives_orders_changes_no_number(protocol):
-    with serving(Mind()) as server:
-        plain = deliberate(server, protocol)
-    with serving(Mind(order=ORDERS)) as server:
-        ordered = deliberate(server, protocol)
+    models = {"a": "good", "b": "wrong", "c": "good"}
+    with serving(Mind(favourite=MINDS)) as server:
+        plain = deliberate(server, protocol, models=models)
+    with serving(Mind(order=ORDERS, favourite=MINDS)) as server:
+        ordered = deliberate(server, protocol, models=models)
         texts = [body["messages"][1]["content"] for body in server.bodies]
     assert plain.proba.tobytes() == ordered.proba.tobytes()
     assert plain.proposals.tobytes() == ordered.proposals.tobytes()
     assert plain.confidence.tobytes() == ordered.confidence.tobytes()
-    if protocol != "self_consistency":
-        # Everybody agrees in a round table, so nothing is shared there.
-        assert any("Ignore all" in text for text in texts) == (protocol != "reconcile")
+    assert any("Ignore all" in text for text in texts) == (preset(protocol).share != "nothing")
     for text in texts:
         assert text.count("<material>") == text.count("</material>")
-
-
-MINDS = {"good": {"drought", "1842", "no"}, "wrong": {"war", "1482", "both"}}
 
 
 @pytest.mark.parametrize(("quote", "counted"), [(QUOTE, True), ("it did rain for three months", False)])
@@ -196,8 +122,7 @@ def test_a_change_counts_only_with_a_verified_critique(quote, counted):
         if one.get("action") == "change_to"
     ]
     assert len(changes) == 3 and {one["counted"] for one in changes} == {counted}
-    judged = run.transcript.records[-1]
-    assert judged["action"] == "verdict"
+    assert [record["action"] for record in run.transcript.records[-2:]] == ["verdict", "decide"]
 
 
 def test_blind_labels_hide_names_and_are_an_order_of_each_reader():
@@ -278,8 +203,8 @@ def test_the_judge_asks_between_the_rounds():
     with serving(Mind()) as server:
         run = deliberate(server, "interactive_debate")
         asked = ["The judge asks" in body["messages"][1]["content"] for body in server.bodies]
-    actions = [record["action"] for record in run.transcript.records]
-    assert actions[4:] == [
+    records = [record for record in run.transcript.records if record["action"] != "call"]
+    assert [record["action"] for record in records][5:] == [
         "argue",
         "argue",
         "inquire",
@@ -288,10 +213,12 @@ def test_the_judge_asks_between_the_rounds():
         "inquire",
         "argue",
         "argue",
+        "stop",
         "verdict",
+        "decide",
     ]
     assert sum(asked) == 2 * 2 * len(ITEMS)
-    assert run.transcript.records[6]["payload"][0]["question"].startswith("Did it rain at all?")
+    assert records[7]["payload"][0]["question"].startswith("Did it rain at all?")
 
 
 def hostile(body, headers, number):
@@ -325,6 +252,19 @@ def test_failures_and_an_exhausted_budget_replay_to_the_same_bits(protocol, call
     assert again.head == log.head and verify_transcript(again, head=log.head, arrays=again.arrays)
     assert first.proba.tobytes() == second.proba.tobytes() and first.reasons == second.reasons
     assert any(reason is not None for row in first.abstentions for reason in row)
+
+
+def test_it_runs_where_an_event_loop_runs():
+    async def notebook(server):
+        loop_went_on = asyncio.ensure_future(asyncio.sleep(0.001))
+        found = await asyncio.to_thread(deliberate, server, "reconcile")
+        assert loop_went_on.done()
+        return found, deliberate(server, "reconcile")
+
+    with serving(Mind(favourite=MINDS)) as server:
+        beside, within = asyncio.run(notebook(server))
+    assert beside.proba.tobytes() == within.proba.tobytes()
+    assert beside.proba.argmax(axis=1).tolist() == RIGHT
 
 
 def test_rounds_have_a_limit_too():

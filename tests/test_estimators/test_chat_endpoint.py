@@ -11,6 +11,7 @@ from chat_server import GOOD, completion, serving
 
 from estimators.chat import Cassette, ChatClient, Price
 from estimators.chat.asking import ask_in_form
+from estimators.chat.connections import wait_for
 from estimators.chat.schemas import letters, proposal_form
 from estimators.chat.wire import retry_after
 from fusion.deliberative import Budget, Ledger
@@ -20,10 +21,18 @@ FORM = proposal_form(letters(3))
 TALK = [{"role": "user", "content": "Which?"}]
 
 
+async def no_sleep(_):
+    pass
+
+
 def client(server, **parameters):
     return ChatClient(
-        server.url, "m", **{"timeout": 0.3, "sleep": lambda _: None, "jitter": lambda: 0.5, **parameters}
+        server.url, "m", **{"timeout": 0.3, "sleep": no_sleep, "jitter": lambda: 0.5, **parameters}
     )
+
+
+def ask(*arguments, **named):
+    return wait_for(ask_in_form(*arguments, **named))
 
 
 def said(value) -> str:
@@ -76,7 +85,7 @@ ABSTAINED = {
 def test_answers_that_can_be_read_are_read(name):
     with serving(ANSWERED[name]) as server:
         ledger = Ledger()
-        asked = ask_in_form(client(server), TALK, FORM, ledger=ledger)
+        asked = ask(client(server), TALK, FORM, ledger=ledger)
         assert asked.value == GOOD
         assert asked.reason is None
         assert len(ledger.lines) == len(server.bodies) == ledger.totals().calls
@@ -89,7 +98,7 @@ def test_each_fault_ends_in_its_reason(name):
     with serving(script) as server:
         ledger = Ledger()
         timeout = 0.1 if name.startswith("timeout") else 1.0
-        asked = ask_in_form(client(server, timeout=timeout), TALK, FORM, ledger=ledger)
+        asked = ask(client(server, timeout=timeout), TALK, FORM, ledger=ledger)
     reason = name.split(":")[0]
     assert (asked.value, asked.reason) == (None, reason)
     assert len(server.bodies) == attempts == len(ledger.lines)
@@ -101,14 +110,14 @@ def test_a_closed_port_is_a_connection_error_that_costs_no_tokens():
     with serving(lambda *_: completion(good)) as server:
         pass
     ledger = Ledger(Budget(tokens=2000))
-    asked = ask_in_form(client(server), TALK, FORM, ledger=ledger)
+    asked = ask(client(server), TALK, FORM, ledger=ledger)
     assert asked.reason == "connection"
     assert ledger.totals().charged_tokens == 0 and ledger.totals().calls == 4
 
 
 def test_the_repair_quotes_the_error():
     with serving(lambda body, _, n: completion(said({**GOOD, "answer": "Z"}))) as server:
-        ask_in_form(client(server), TALK, FORM)
+        ask(client(server), TALK, FORM)
     assert len(server.bodies) == 2
     told = server.bodies[1]["messages"][-1]["content"]
     assert "answer: Input should be 'A', 'B' or 'C'" in told
@@ -117,7 +126,7 @@ def test_the_repair_quotes_the_error():
 def test_missing_usage_is_null_and_stays_charged():
     with serving(lambda *_: completion(good, usage=None)) as server:
         ledger = Ledger(Budget(tokens=100_000, money=1.0))
-        ask_in_form(client(server, price=Price(1.0, 2.0)), TALK, FORM, ledger=ledger)
+        ask(client(server, price=Price(1.0, 2.0)), TALK, FORM, ledger=ledger)
     totals = ledger.totals()
     assert totals.tokens_in is None and totals.money is None and totals.known_tokens_in == 0
     assert totals.charged_tokens > 512 and totals.charged_money > 0 and totals.estimated_calls == 1
@@ -127,7 +136,7 @@ def test_missing_usage_is_null_and_stays_charged():
 def test_reported_usage_replaces_the_reservation():
     with serving(ANSWERED["good"]) as server:
         ledger = Ledger(Budget(tokens=100_000, money=1.0))
-        asked = ask_in_form(client(server, price=Price(1.0, 2.0)), TALK, FORM, ledger=ledger)
+        asked = ask(client(server, price=Price(1.0, 2.0)), TALK, FORM, ledger=ledger)
     totals = ledger.totals()
     assert (totals.charged_tokens, totals.tokens_in, totals.tokens_out) == (15, 10, 5)
     assert totals.money == pytest.approx(20e-6) and totals.charged_money == pytest.approx(20e-6)
@@ -140,7 +149,7 @@ def test_reported_usage_replaces_the_reservation():
 def test_no_reservation_no_call(limit, calls):
     with serving(lambda *_: ("status", 500)) as server:
         ledger = Ledger(Budget(**limit))
-        asked = ask_in_form(client(server, price=Price(1.0, 2.0)), TALK, FORM, ledger=ledger)
+        asked = ask(client(server, price=Price(1.0, 2.0)), TALK, FORM, ledger=ledger)
     assert asked.reason == "budget" and ledger.stopped_by == next(iter(limit))
     assert len(server.bodies) == calls
 
@@ -148,19 +157,23 @@ def test_no_reservation_no_call(limit, calls):
 def test_time_left_of_the_budget_bounds_an_attempt_and_its_pauses():
     with serving(lambda *_: ("slow", 5)) as server:
         ledger = Ledger(Budget(seconds=0.2))
-        asked = ask_in_form(client(server, timeout=30), TALK, FORM, ledger=ledger)
+        asked = ask(client(server, timeout=30), TALK, FORM, ledger=ledger)
     assert asked.reason in ("timeout", "budget") and ledger.totals().seconds < 1.5
 
 
 def test_pauses_are_jittered_doubled_capped_and_obey_retry_after():
     waits = []
+
+    async def note(seconds):
+        waits.append(seconds)
+
     with serving(lambda *_: ("status", 503)) as server:
-        client(server, sleep=waits.append, jitter=lambda: 1.0).complete(TALK)
+        client(server, sleep=note, jitter=lambda: 1.0).complete(TALK)
     assert waits == [0.5, 1.0, 2.0]
     for header, expected in (("7", 7.0), ("3600", 30.0)):
         waits.clear()
         with serving(lambda *_, header=header: ("status", (429, {"Retry-After": header}))) as server:
-            client(server, sleep=waits.append, retries=1).complete(TALK)
+            client(server, sleep=note, retries=1).complete(TALK)
         assert waits == [expected]
     assert retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
 
@@ -171,14 +184,14 @@ def test_proxies_of_the_environment_are_ignored(monkeypatch):
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
     with serving(ANSWERED["good"]) as server:
-        assert ask_in_form(client(server), TALK, FORM).value == GOOD
+        assert ask(client(server), TALK, FORM).value == GOOD
 
 
 def test_what_is_sent():
     with serving(ANSWERED["good"]) as server:
-        ask_in_form(client(server, seed=7, token_field="max_completion_tokens"), TALK, FORM)
-        ask_in_form(client(server, structured="json_object"), TALK, FORM)
-        ask_in_form(client(server, structured="prompt"), TALK, FORM)
+        ask(client(server, seed=7, token_field="max_completion_tokens"), TALK, FORM)
+        ask(client(server, structured="json_object"), TALK, FORM)
+        ask(client(server, structured="prompt"), TALK, FORM)
     first, second, third = server.bodies
     assert first["seed"] == 7 and first["max_completion_tokens"] == 512 and "max_tokens" not in first
     sent = first["response_format"]["json_schema"]
@@ -192,12 +205,10 @@ def test_keys_are_sent_and_stay_nowhere(monkeypatch, tmp_path):
     tape = tmp_path / "tape.jsonl"
     with serving(ANSWERED["good"]) as server:
         one = client(server, api_key="SOME_API_KEY", cassette=Cassette(tape))
-        del one.sleep  # a lambda of this test
-        one.sleep = print
-        asked = ask_in_form(one, TALK, FORM)
+        asked = ask(one, TALK, FORM)
         assert server.headers[0]["Authorization"] == "Bearer sk-secret-1"
         copied = pickle.loads(pickle.dumps(one))
-        assert ask_in_form(copied, TALK, FORM).value == GOOD and copied.cassette.mode == "record"
+        assert ask(copied, TALK, FORM).value == GOOD and copied.cassette.mode == "record"
         assert len(server.bodies) == 1  # the copy read the recording
     for text in (tape.read_text(), repr(one), repr(asked), repr(vars(one)), repr(pickle.dumps(one))):
         assert "sk-secret-1" not in text

@@ -26,7 +26,7 @@ from estimators.chat.schemas import (
     revision_form,
     verdict_form,
 )
-from estimators.chat.wire import Price, most_tokens, read_reply, retry_after, worth_again
+from estimators.chat.wire import Price, most_tokens, next_pause, read_reply, retry_after
 from theory import PanelError
 
 VALUES = st.recursive(
@@ -220,8 +220,11 @@ def test_a_prompt_never_has_more_tokens_than_its_bound(texts):
 
 
 def test_statuses_and_prices():
-    again = [status for status in range(400, 600) if worth_again(status)]
+    statuses = range(200, 600)
+    again = [code for code in statuses if next_pause(f"http_{code}", 0, None, lambda: 1.0) is not None]
     assert again == [408, 425, 429, *range(500, 600)]
+    assert [next_pause("timeout", k, None, lambda: 1.0) for k in (0, 3, 9)] == [0.5, 4.0, 30.0]
+    assert next_pause("malformed", 0, 1.0, lambda: 1.0) is next_pause(None, 0, 1.0, lambda: 1.0) is None
     assert Price(2.0, 10.0, "2026-01-01").of(1_000_000, 500_000) == 7.0
     assert retry_after(None) is None and retry_after("-5") == 0.0
 
