@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import clone
 
+import estimators.truth_em as em
 from estimators import PanelAudit, TruthInference, load_llm_panel
 from estimators.excess import (
     chance_corrected,
@@ -16,7 +17,7 @@ from estimators.excess import (
     excess_of_residuals,
 )
 from estimators.label_table import read_labels
-from estimators.truth_em import Start, confusion_step_numpy
+from estimators.truth_em import Start
 from theory import PanelError, difficulty_panel
 
 
@@ -78,32 +79,32 @@ def test_objective_does_not_fall(model, correlation, smoothing):
         assert found.log_likelihood_ == found.objective_[-1]
 
 
-def test_compiled_core_equals_its_twin():
-    from estimators._kernels import confusion_step
-
+@pytest.mark.parametrize("n_classes", [1, 2, 4, 5])
+def test_compiled_step_equals_its_twin(n_classes, monkeypatch):
+    monkeypatch.setattr(em, "_BLOCK", 64)
     rng = np.random.default_rng(0)
-    labels, y = simulate("independent", 4, 0, n=500, missing=0.5)
+    y = rng.integers(n_classes, size=500)
+    labels = np.where(rng.random((500, 9)) < 0.5, y[:, None], rng.integers(n_classes, size=(500, 9)))
+    labels[rng.random(labels.shape) < 0.5] = -1
     labels[7] = -1
     table = read_labels(labels)
-    rates = rng.dirichlet(np.ones(4), size=(9, 4))
-    log_rates = np.ascontiguousarray(np.log(rates).transpose(0, 2, 1))
-    log_prior = np.log(rng.dirichlet(np.ones(4)))
+    rates = rng.dirichlet(np.ones(n_classes), size=(9, n_classes))
+    prior = rng.dirichlet(np.ones(n_classes))
+    prior[-1] = 0.0 if n_classes > 2 else prior[-1]  # a class that nobody named stays impossible
+    prior /= prior.sum()
     fixed = np.where(rng.random(500) < 0.1, y, -1)
-    start = Start(fixed, rng.random(500), np.ones(9))
-    expected = confusion_step_numpy(table, log_rates, log_prior, start)
-    q, counts = np.empty((500, 4)), np.empty((9, 4, 4))
-    value = confusion_step(
-        table.start, table.who, table.said, log_rates, log_prior, fixed, start.mass, q, counts
-    )
-    np.testing.assert_allclose(q, expected[0], atol=1e-13)
-    np.testing.assert_allclose(counts, expected[1], atol=1e-10)
-    assert value == pytest.approx(expected[2], rel=1e-12)
-    np.testing.assert_allclose(q[7], np.exp(log_prior) if fixed[7] < 0 else np.eye(4)[y[7]], atol=1e-12)
+    fixed[y == n_classes - 1] = -1
+    start = Start(fixed, rng.random(500), rng.random(9))
+    expected = em.confusion_step(table, rates, prior, start)
+    for _ in range(2):  # it works in the same memory again
+        q, counts, value = em._CompiledStep(table)(table, rates, prior, start)
+        np.testing.assert_allclose(q, expected[0], atol=1e-13)
+        np.testing.assert_allclose(counts, expected[1], atol=1e-10)
+        assert value == pytest.approx(expected[2], rel=1e-12)
+    np.testing.assert_allclose(q[7], prior if fixed[7] < 0 else np.eye(n_classes)[y[7]], atol=1e-9)
 
 
 def test_large_input_gives_the_same_as_small_steps(monkeypatch):
-    import estimators.truth_em as em
-
     labels, _ = simulate("independent", 3, 1)
     small = TruthInference().fit(labels)
     monkeypatch.setattr(em, "_WORTH_COMPILING", 0)
