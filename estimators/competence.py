@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 _NEAREST = 1e-10  # distance below which a neighbour is the sample itself
-_SIMILAR = 0.7  # share of equal labels above which output profiles are alike (Giacinto & Roli)
 _POINTS = 20  # of the integral of the randomized reference classifier
 
 
@@ -25,8 +24,6 @@ class Neighbours:
         1 where the specialist was right; an absent one was not.
     proba : ndarray of shape (row, specialist)
         What it gave to the truth.
-    said : ndarray of int, shape (row, specialist)
-        Its label; -1 where it was absent.
     truth : ndarray of int, shape (row,)
         The label that was right.
     rows : ndarray of int64, shape (query, neighbour)
@@ -39,7 +36,6 @@ class Neighbours:
 
     hits: NDArray[np.uint8]
     proba: Floats
-    said: NDArray[np.integer]
     truth: NDArray[np.integer]
     rows: NDArray[np.int64]
     weight: Floats
@@ -68,27 +64,12 @@ def inverse_distance(distance: Floats) -> Floats:
     return np.asarray(1.0 / np.maximum(distance, _NEAREST))
 
 
-def count(near: Neighbours) -> Floats:
-    """Neighbours answered rightly."""
+def accuracy(near: Neighbours) -> Floats:
+    """Overall local accuracy."""
     total = near.counter()
     for t in range(near.n_neighbours):
         total += near.right(t)
-    return total.astype(np.float64)
-
-
-def accuracy(near: Neighbours) -> Floats:
-    """Overall local accuracy."""
-    return count(near) / near.n_neighbours
-
-
-def rank(near: Neighbours) -> Floats:
-    """Nearest neighbours answered rightly before the first error."""
-    total, unbroken = near.counter(), near.right(0)
-    total += unbroken
-    for t in range(1, near.n_neighbours):
-        unbroken &= near.right(t)
-        total += unbroken
-    return total.astype(np.float64)
+    return total / near.n_neighbours
 
 
 def class_accuracy(near: Neighbours) -> Floats:
@@ -129,26 +110,6 @@ def a_posteriori(near: Neighbours) -> Floats:
     return _ratio(part, whole)
 
 
-def behaviour(near: Neighbours) -> Floats:
-    """Accuracy on neighbours with a similar vector of labels; on all of them if there is none."""
-    least = _SIMILAR * near.label.shape[1] + 1e-9
-    away = near.label < 0
-    somebody_away = away.any()
-    part, every = near.counter(), near.counter()
-    similar = np.zeros(len(near.label), dtype=np.int64)
-    for t in range(near.n_neighbours):
-        equal = near.said[near.rows[:, t]] == near.label
-        if somebody_away:
-            equal &= ~away
-        alike = np.count_nonzero(equal, axis=1) > least
-        right = near.right(t)
-        every += right
-        part += right & alike[:, None].view(np.uint8)
-        similar += alike
-    found = part / np.maximum(similar, 1)[:, None]
-    return np.where((similar > 0)[:, None], found, every / near.n_neighbours)
-
-
 def double_faults(near: Neighbours) -> Floats:
     """Sum over the other specialists of neighbours that both answered wrongly."""
     total = np.zeros(near.label.shape)
@@ -160,16 +121,10 @@ def double_faults(near: Neighbours) -> Floats:
 
 
 NEIGHBOUR_RULES: dict[str, Callable[[Neighbours], Floats]] = {
-    "ola": accuracy,
-    "rank": rank,
     "lca": class_accuracy,
     "mla": weighted_class_accuracy,
     "a_priori": a_priori,
     "a_posteriori": a_posteriori,
-    "mcb": behaviour,
-    "knora_e": rank,
-    "knora_u": count,
-    "knop": count,
     "des_p": accuracy,
     "des_knn": accuracy,
 }

@@ -20,10 +20,11 @@ from estimators import (
     Specialist,
     Views,
 )
-from estimators.competence import NEIGHBOUR_RULES, SOURCES, Neighbours, double_faults, reference_classifier
+from estimators.competence import SOURCES, Neighbours, double_faults, reference_classifier
+from estimators.dynamic import _BEST, _RULES, _SET_RULES
 from theory import PanelError, difficulty_panel
 
-RULES = [*NEIGHBOUR_RULES, *SOURCES]
+RULES = list(_RULES)
 # Labels of DESlib 0.3.7 (scikit-learn 1.5.2) for the 60 queries of the test below.
 DESLIB = {
     "ola": "110100000001100000110000110200010000000000000000000100101100",
@@ -74,6 +75,36 @@ def test_rules_equal_naive_loops(rule, n_classes, seeds):
         fused = fitted.fuse(panel[50:], X=X[50:])
         np.testing.assert_array_equal(fused.argmax(axis=1), expected)
         np.testing.assert_allclose(fused.sum(axis=1), 1.0)
+
+
+@pytest.mark.parametrize("rule", _SET_RULES)
+@pytest.mark.parametrize("m", [1, 8, 9, 64, 65, 130])
+def test_sets_of_any_number_of_specialists(rule, m):
+    X, panel, y = make(m, n=60, m=m, k=3)
+    place = panel.reshape(60, -1) if rule == "knop" else X
+    expected = twins.predict(rule, panel[:40], y[:40], place[:40], panel[40:], place[40:], 9)
+    fused = (
+        DynamicSelection(rule, k=9, region="X").fit(panel[:40], y[:40], X=X[:40]).fuse(panel[40:], X=X[40:])
+    )
+    np.testing.assert_array_equal(fused.argmax(axis=1), expected)
+
+
+@pytest.mark.parametrize("rule", sorted(set(RULES) - set(_BEST)))
+def test_no_neighbour_is_looked_for_where_all_agree(rule, monkeypatch):
+    X, panel, y = make(5, n=80)
+    fitted = DynamicSelection(rule, region="X").fit(panel[:50], y[:50], X=X[:50])
+    queries = panel[50:].copy()
+    alone = fitted.fuse(queries, X=X[50:])
+    queries[::2] = queries[::2, :1]  # five times the first answer
+    queries[4, 1:] = np.nan
+    asked = []
+    inner = DynamicSelection._votes
+    monkeypatch.setattr(DynamicSelection, "_votes", lambda *a: asked.append(len(a[3])) or inner(*a))
+    fused = fitted.fuse(queries, X=X[50:])
+    contested = [len(set(row.argmax(axis=1))) > 1 for row in queries[1::2]]
+    assert asked == [sum(contested)] and sum(contested) > 10
+    np.testing.assert_array_equal(fused[::2], np.eye(3)[queries[::2, 0].argmax(axis=1)])
+    np.testing.assert_array_equal(fused[1::2], alone[1::2])
 
 
 @pytest.mark.parametrize("rule", DESLIB)
@@ -129,7 +160,7 @@ def test_double_faults_without_pairs():
     hits = (rng.random((20, 5)) < 0.6).astype(np.uint8)
     rows = rng.integers(20, size=(4, 6))
     codes = np.zeros((4, 5), dtype=np.int8)
-    near = Neighbours(hits, hits * 1.0, hits, hits[:, 0], rows, np.ones((4, 6)), codes)
+    near = Neighbours(hits, hits * 1.0, hits[:, 0], rows, np.ones((4, 6)), codes)
     wrong = hits[rows] == 0
     pairs = np.einsum("qki,qkj->qij", wrong * 1.0, wrong * 1.0)
     expected = pairs.sum(axis=2) - np.diagonal(pairs, axis1=1, axis2=2)
