@@ -23,6 +23,7 @@ from estimators.specialist_sets import (
     same_labels,
     sizes,
     some,
+    times_right,
 )
 from estimators.training import answer_errors, first_choices, read_training
 from theory import PanelError
@@ -280,12 +281,7 @@ class DynamicSelection(BaseEstimator):
         else:
             distance, rows = self._search.kneighbors(place)
             if self.rule in ("knora_u", "knop"):
-                hits = self._right[:, rows.T]
-                votes = np.zeros((n_classes, len(place)))
-                for t in range(hits.shape[1]):
-                    for own, voter in zip(votes, voters, strict=True):
-                        own += sizes(hits[:, t] & voter)
-                return votes
+                return times_right(self._right[:, rows.T], voters).astype(np.float64)
             if self.rule == "knora_e":
                 chosen = longest_right(self._right[:, rows.T], np.bitwise_or.reduce(voters))
             else:

@@ -129,6 +129,29 @@ def most_often_right(hits: Sets, here: Sets) -> Sets:
     return left
 
 
+def times_right(hits: Sets, voters: Sets) -> NDArray[np.unsignedinteger[Any]]:
+    """Count for each label how often those who say it now were right on the neighbours.
+
+    Parameters
+    ----------
+    hits : ndarray of unsigned words, shape (word, neighbour, query)
+        Who was right on each neighbour.
+    voters : ndarray of unsigned words, shape (label, word, query)
+        Who says each label now.
+
+    Returns
+    -------
+    ndarray of the narrowest unsigned integer that holds the counts, shape (label, query)
+    """
+    most = hits.shape[1] * len(hits) * 8 * hits.dtype.itemsize
+    counts = np.zeros((len(voters), hits.shape[2]), dtype=np.min_scalar_type(most))
+    for right, voter in zip(hits, voters.transpose(1, 0, 2), strict=True):
+        for near in right:
+            for count, own in zip(counts, voter, strict=True):
+                count += np.bitwise_count(near & own)
+    return counts
+
+
 def label_digits(labels: NDArray[np.integer[Any]], n_classes: int) -> Sets:
     """Write labels as binary digits, one set each.
 
