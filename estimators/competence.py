@@ -153,7 +153,8 @@ def min_difference(proba: Floats, truth: NDArray[np.int64]) -> Floats:
 
 def entropy(proba: Floats, truth: NDArray[np.int64]) -> Floats:
     """Give the entropy over ln C, plus 1 if right, minus 1 if wrong."""
-    shares = proba / proba.sum(axis=2, keepdims=True)
+    total = proba.sum(axis=2, keepdims=True)
+    shares = proba / np.where(total > 0, total, 1.0)
     logs = np.log(np.where(shares > 0, shares, 1.0))
     right = proba.argmax(axis=2) == truth[:, None]
     return np.asarray(-(shares * logs).sum(axis=2) / np.log(proba.shape[2]) + 2.0 * right - 1.0)

@@ -25,7 +25,7 @@ from estimators.specialist_sets import (
     some,
     times_right,
 )
-from estimators.training import answer_errors, first_choices, read_training
+from estimators.training import answer_errors, first_choices, read_answers, read_training
 from theory import PanelError
 
 _BEST = ("ola", "rank", "lca", "mla", "a_priori", "a_posteriori", "mcb")
@@ -147,10 +147,15 @@ class DynamicSelection(BaseEstimator):
         if not isinstance(self.k, int | np.integer) or isinstance(self.k, bool) or self.k < 1:
             raise PanelError(f"k must be a whole number >= 1; got {self.k!r}.")
         place = self._place(values, X)
+        self.task_, self.n_samples_, self._mass = task, len(values), None
         if weight is not None:
             counts = _counts(weight)
-            values, target, place = (np.repeat(part, counts, axis=0) for part in (values, target, place))
-        self.task_, self.n_samples_ = task, len(values)
+            self.n_samples_ = int(counts.sum())
+            if self.rule in SOURCES:
+                self._mass = counts[counts > 0]
+            # more than k copies of a row are never its neighbours together
+            copies = np.minimum(counts, 1 if self.rule in SOURCES else self.k).astype(np.int64)
+            values, target, place = (np.repeat(part, copies, axis=0) for part in (values, target, place))
         self._shape = values.shape[1:]
         self._known = place
         errors = answer_errors(values, target, task)
@@ -183,16 +188,12 @@ class DynamicSelection(BaseEstimator):
             If specialists or outputs are not those of ``fit``, or a needed input is missing.
         """
         check_is_fitted(self, "task_")
-        values = np.asarray(panel, dtype=np.float64)
-        if values.ndim != 3 or values.shape[1:] != self._shape:
-            raise PanelError(
-                f"panel needs {self._shape} (specialist, output) as in fit; got shape {values.shape}."
-            )
+        values = read_answers(panel, self._shape)
         place = self._place(values, X)
         if place.shape[1] != self._known.shape[1]:
             raise PanelError(f"region needs {self._known.shape[1]} columns as in fit; got {place.shape[1]}.")
         fused = np.empty((len(values), values.shape[2]))
-        width = self.n_samples_ if self.rule in SOURCES else self._search.n_neighbors
+        width = len(self._known) if self.rule in SOURCES else self._search.n_neighbors
         size = max(_CELLS // (width * values.shape[1]), 1)
         for begin in range(0, len(values), size):
             rows = slice(begin, begin + size)
@@ -301,6 +302,8 @@ class DynamicSelection(BaseEstimator):
         squared = (place**2).sum(axis=1)[:, None] + (self._known**2).sum(axis=1) - 2.0 * place @ self._known.T
         # the nearest counts 1: far from everything all weights would be 0
         weight = np.exp(squared.min(axis=1, keepdims=True) - squared)
+        if self._mass is not None:
+            weight *= self._mass
         return np.asarray(weight @ self._source / weight.sum(axis=1)[:, None])
 
     def _numbers(self, values: NDArray[np.float64], place: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -330,24 +333,23 @@ class DynamicSelection(BaseEstimator):
         return np.where(here.any(axis=1)[:, None], fused, np.nan)
 
 
-def _counts(weight: NDArray[np.float64]) -> NDArray[np.int64]:
-    counts = np.round(weight).astype(np.int64)
-    if np.array_equal(counts, weight):
-        return counts
+def _counts(weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    if np.array_equal(np.round(weight), weight):
+        return weight
     if len(np.unique(weight[weight > 0])) > 1:
         raise PanelError(
             "dynamic selection looks at single neighbours: sample_weight must be whole numbers, or all alike. Round "
             "them, or leave them out."
         )
-    return (weight > 0).astype(np.int64)
+    return (weight > 0).astype(np.float64)
 
 
 def _apart(near: Neighbours, competence: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Choose of the better half the 30 % of all with fewest shared errors, shape (query, specialist)."""
+    """Choose of the better half the 30 % of all with fewest shared errors, of the absent (-inf) none before others."""
     n_specialists = competence.shape[1]
     half = max(n_specialists // 2, 1)
     better = np.argsort(-competence, axis=1, kind="stable")[:, :half]
-    faults = np.take_along_axis(double_faults(near), better, axis=1)
+    faults = np.take_along_axis(np.where(competence < 0, np.inf, double_faults(near)), better, axis=1)
     kept = min(int(np.ceil(0.3 * n_specialists)), half)
     apart = np.argsort(faults, axis=1, kind="stable")[:, :kept]
     chosen = np.zeros(competence.shape, dtype=bool)

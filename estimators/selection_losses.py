@@ -41,7 +41,8 @@ def selection_loss(
     Returns
     -------
     object
-        With ``candidates()``, the loss with each specialist added, ``add(j)`` and ``name``.
+        With ``candidates()``, the loss with each specialist added, ``heard``, who answered a sample of
+        positive weight, ``add(j)`` and ``name``.
 
     Raises
     ------
@@ -84,6 +85,7 @@ class _Average:
     ):
         self.name, self.share, self.target = name, share, target
         self.full = bool(here.all())
+        self.heard = here[share > 0].any(axis=0)
         self.here = (
             np.broadcast_to(1.0, here.T.shape)
             if self.full
@@ -197,7 +199,7 @@ class _LogLoss(_Average):
             logs[begin : begin + step] = np.log(blocks).sum(axis=1) + np.log(joined[:, whole:] / size).sum(
                 axis=1
             )
-        return np.asarray(-self.share[0] * logs)
+        return np.asarray(0.0 - self.share[0] * logs)
 
 
 def _votes(values: NDArray[np.float64], here: NDArray[np.bool_]) -> bool:

@@ -60,6 +60,35 @@ def read_training(
     return values, panel_target(values, truth, task), weight
 
 
+def read_answers(panel: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Check that a panel to fuse has the specialists and outputs that a fusion was fitted on.
+
+    Parameters
+    ----------
+    panel : array-like of shape (sample, specialist, output)
+        NaN where a specialist is absent.
+    shape : tuple of int
+        Number of specialists and of outputs.
+
+    Returns
+    -------
+    ndarray of float64, shape (sample, specialist, output)
+
+    Raises
+    ------
+    PanelError
+        If the panel has others, or an answer is infinite.
+    """
+    values = np.asarray(panel, dtype=np.float64)
+    if values.ndim != 3 or values.shape[1:] != shape:
+        raise PanelError(
+            f"panel needs {tuple(map(int, shape))} (specialist, output) as in fit; got shape {values.shape}."
+        )
+    if np.isinf(values).any():
+        raise PanelError("the panel holds infinite answers; only NaN can stand for an abstention.")
+    return values
+
+
 def panel_target(panel: NDArray[np.float64], y: Any, task: str) -> NDArray[np.float64]:
     """Put the truth in the panel's output space.
 

@@ -88,14 +88,14 @@ def maximise(
     n_iter : int
         Most E steps.
     tol : float
-        Least gain of the objective per answer.
+        Least gain of the objective per answer; answers to a sample of weight 2 count twice.
 
     Returns
     -------
     Estimate
     """
-    n_answers = max(len(table.who), 1)
-    step = _stepper(table, table.n_classes * n_answers * n_iter, coin)
+    n_answers = float(start.mass @ np.diff(table.start))
+    step = _stepper(table, table.n_classes * len(table.who) * n_iter, coin)
     counts = count_answers(table, q, start.mass)
     path: list[float] = []
     converged = False
@@ -192,7 +192,12 @@ def _finish(table: LabelTable, logs: Floats, base: Floats, start: Start) -> tupl
     q[known] = 0.0
     q[known, start.fixed[known]] = 1.0
     value[known] = logs[known, start.fixed[known]]
-    return q, count_answers(table, q, start.mass), float(start.mass @ (value + base))
+    return q, count_answers(table, q, start.mass), _weigh(start.mass, value + base)
+
+
+def _weigh(mass: Floats, value: Floats) -> float:
+    # a sample of weight 0 may have a known truth that no other makes possible
+    return float(mass @ np.where(mass > 0, value, 0.0))
 
 
 def _stepper(table: LabelTable, work: int, coin: bool) -> _Step:
@@ -237,7 +242,7 @@ class _CompiledStep:
             )
             np.exp(q, out=q)
             normalise_and_count(answers, self.cell, start.mass[rows], q, self.norm[rows], counts)
-        value = float(start.mass @ (self.most + np.log(self.norm)))
+        value = _weigh(start.mass, self.most + np.log(self.norm))
         return self.q[:, :n_classes], counts[:, :n_classes].reshape(powered.shape), value
 
 

@@ -321,3 +321,41 @@ def test_weights_are_counts_of_neighbours(rule):
     repeated = DynamicSelection(rule, k=5).fit(panel[many], y[many])
     assert weighted.n_samples_ == counts.sum()
     assert np.array_equal(weighted.fuse(panel[60:]), repeated.fuse(panel[60:]))
+
+
+@pytest.mark.parametrize("rule", ["knora_u", "ola", "des_knn", "rrc", "kl"])
+def test_huge_weights_copy_no_rows(rule):
+    _, panel, y = make(2, n=60)
+    many = DynamicSelection(rule, k=5).fit(panel, y, sample_weight=np.full(60, 1e12))
+    assert many.n_samples_ == 60 * 10**12 and len(many._known) <= 60 * 5
+    few = DynamicSelection(rule, k=5).fit(panel, y, sample_weight=np.full(60, 7.0))
+    np.testing.assert_array_equal(many.fuse(panel), few.fuse(panel))
+
+
+def test_des_knn_prefers_who_is_here():
+    rng = np.random.default_rng(0)
+    y = rng.integers(2, size=80)
+    right = rng.random((80, 10)) < np.r_[np.full(3, 0.8), np.full(7, 0.6)]
+    panel = np.eye(2)[np.where(right, y[:, None], 1 - y[:, None])] * 0.8 + 0.1
+    now = np.full((80, 10, 2), np.nan)
+    now[:, :3] = panel[:, :3]
+    X = rng.normal(size=(80, 2))
+    fused = DynamicSelection("des_knn", region="X").fit(panel, y, X=X).fuse(now, X=X)
+    # three of ten vote, and there are three
+    np.testing.assert_allclose(fused, np.eye(2)[now[:, :3].argmax(axis=2)].mean(axis=1))
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("region", ["panel", "X"])
+def test_no_rows_one_specialist_one_class_and_zeros(rule, region):
+    X, panel, y = make(0)
+    none = DynamicSelection(rule, region=region).fit(panel, y, X=X).fuse(panel[:0], X=X[:0])
+    assert none.shape == (0, 3)
+    alone = DynamicSelection(rule, region=region).fit(panel[:, :1], y, X=X).fuse(panel[:, :1], X=X)
+    np.testing.assert_array_equal(alone.argmax(axis=1), panel[:, 0].argmax(axis=1))
+    single = DynamicSelection(rule, region=region).fit(panel[:, :, :1], y * 0, X=X)
+    assert np.isfinite(single.fuse(panel[:, :, :1], X=X)).all()
+    panel[:3, 1] = [0.0, 0.0, np.nan]
+    assert np.isfinite(DynamicSelection(rule, region=region).fit(panel, y, X=X).fuse(panel, X=X)).all()
+    with pytest.raises(PanelError, match="infinite answers"):
+        single.fuse(np.full((60, 5, 1), np.inf), X=X)

@@ -161,6 +161,9 @@ def test_inside_ensembles():
 
 
 def test_refusals():
+    for tol in ("x", np.nan):
+        with pytest.raises(PanelError, match="tol must be a number"):
+            Gate(tol=tol).fit(np.full((4, 2, 2), 0.5), [0, 1, 0, 1])
     X, panel, y, _ = regions(0, 60)
     with pytest.raises(PanelError, match="n_iter must be a whole number >= 1"):
         Gate(n_iter=0).fit(panel, y)

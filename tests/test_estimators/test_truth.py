@@ -23,16 +23,20 @@ from theory import PanelError, difficulty_panel
 
 def say(rng, y, accuracy, n_classes):
     """Independent one-coin specialists."""
-    wrong = (y[:, None] + rng.integers(1, n_classes, size=(len(y), len(accuracy)))) % n_classes
+    wrong = (y[:, None] + rng.integers(1, n_classes, size=(len(y), np.shape(accuracy)[-1]))) % n_classes
     return np.where(rng.random(wrong.shape) < accuracy, y[:, None], wrong)
 
 
 def simulate(kind, n_classes, seed, n=2000, missing=0.2):
-    """Nine independents; six and five near-copies; six of ten that share a wrong answer."""
+    """Nine independents; nine on hard and easy samples; six and five near-copies; six of ten that share a lure."""
     rng = np.random.default_rng(seed)
     y = rng.integers(n_classes, size=n)
     if kind == "independent":
         labels = say(rng, y, rng.uniform(0.55, 0.85, 9), n_classes)
+    elif kind == "difficulty":
+        skill = rng.uniform(0.55, 0.85, 9)
+        right = 1.0 / (1.0 + np.exp(-np.log(skill / (1 - skill)) - rng.normal(size=(n, 1))))
+        labels = say(rng, y, right, n_classes)
     elif kind == "copies":
         one = say(rng, y, np.array([0.6]), n_classes)
         near = np.where(rng.random((n, 5)) < 0.95, one, rng.integers(n_classes, size=(n, 5)))
@@ -192,6 +196,22 @@ def test_known_truths_tell_a_shared_lure_from_skill(n_classes):
     assert told > max(blind, plain) + 0.02
 
 
+@pytest.mark.parametrize("kind", ["independent", "difficulty"])
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_the_discount_costs_little_where_nobody_copies(kind, n_classes):
+    rows = []
+    for seed in range(4):
+        labels, y = simulate(kind, n_classes, seed)
+        gold, rest = np.where(np.arange(2000) < 100, y, -1), np.arange(2000) >= 100
+        fits = [TruthInference("majority"), TruthInference(), TruthInference(correlation="discount")]
+        found = [accuracy(model.fit(labels), y) for model in fits]
+        rows.append([*found, *(accuracy(model.fit(labels, gold), y, rest) for model in fits[1:])])
+    majority, plain, discount, told, told_discount = np.mean(rows, axis=0)
+    assert plain > majority + 0.005
+    assert abs(discount - plain) < 0.006 and abs(told - plain) < 0.008
+    assert told - 0.03 < told_discount < told + 0.005
+
+
 def test_refining_needs_and_keeps_a_converged_fit():
     labels, y = simulate("copies", 4, 3)
     once = TruthInference(correlation="discount").fit(labels)
@@ -262,6 +282,44 @@ def test_sample_weights_count_as_repetition():
         np.testing.assert_allclose(weighted.error_rates_, repeated.error_rates_, atol=1e-8)
 
 
+@pytest.mark.parametrize("scale", [0.01, 100.0])
+def test_the_scale_of_weights_changes_no_step(scale):
+    labels, _ = simulate("independent", 3, 0, n=200)
+    one, other = TruthInference(), TruthInference()
+    one.set_params(smoothing=0.0).fit(labels)
+    other.set_params(smoothing=0.0).fit(labels, sample_weight=np.full(200, scale))
+    assert one.n_iter_ == other.n_iter_
+    np.testing.assert_allclose(other.proba_, one.proba_, atol=1e-10)
+
+
+def test_known_truths_of_weight_zero_teach_nothing():
+    labels, y = simulate("independent", 3, 0, n=80, missing=0.0)
+    labels, y = labels % 2, y % 2
+    gold = np.where(np.arange(80) < 60, y, -1)
+    gold[0] = 2  # a class of its own
+    weight = (np.arange(80) >= 60) * 1.0
+    for model in ("dawid_skene", "one_coin"):
+        for correlation in ("independent", "discount"):
+            terms = {"correlation": correlation, "smoothing": 0.0}
+            found = TruthInference(model, **terms).fit(labels, gold, sample_weight=weight)
+            assert np.isfinite(found.proba_).all() and np.isfinite(found.log_likelihood_)
+            assert found.prior_[2] == 0 and found.proba_[0].tolist() == [0, 0, 1]
+            if model == "dawid_skene":  # of three classes a coin's errors are spread over two
+                alone = TruthInference(model, **terms).fit(labels[60:])
+                np.testing.assert_allclose(found.proba_[60:, :2], alone.proba_, atol=1e-6)
+
+
+def test_a_silent_sample_has_only_its_own_options():
+    labels, _ = simulate("independent", 4, 0, n=40)
+    labels[0], labels[1] = -1, -1
+    counts = np.full(40, 4)
+    counts[:2] = 2, 3
+    for model in ("majority", "one_coin"):
+        found = TruthInference(model).fit(labels, n_options=counts).proba_
+        np.testing.assert_allclose(found[0], [0.5, 0.5, 0, 0])
+        np.testing.assert_allclose(found[1], [1 / 3, 1 / 3, 1 / 3, 0])
+
+
 def test_options_of_each_sample():
     panel = load_llm_panel("mathl5")
     plain = TruthInference("one_coin").fit(panel.answers)
@@ -314,6 +372,19 @@ def test_known_truths_by_name_and_labels_nobody_said():
 
 
 def test_refusals():
+    with pytest.raises(
+        PanelError, match=r"gold says \[0.0\] where labels say \['a', 'b'\]: name the truth as the"
+    ):
+        TruthInference().fit([["a", "b"], ["b", "b"]], [0, np.nan])
+    for tol in ("x", np.nan):
+        with pytest.raises(PanelError, match="tol must be a number"):
+            TruthInference(tol=tol).fit([[0, 1], [1, 1]])
+    fitted = TruthInference().fit(np.full((4, 3, 2), 0.5))
+    for shape in ((4, 2, 2), (4, 3, 3), (4, 3)):
+        with pytest.raises(PanelError, match=r"panel needs \(3, 2\) \(specialist, output\) as in fit"):
+            fitted.fuse(np.full(shape, 0.5))
+    with pytest.raises(PanelError, match="infinite answers"):
+        fitted.fuse(np.full((4, 3, 2), np.inf))
     labels, y = simulate("independent", 2, 0, n=30)
     cases = [
         ({"model": "glad"}, "model must be 'dawid_skene'"),
