@@ -176,7 +176,7 @@ def read_gold(gold: Any, table: LabelTable) -> tuple[LabelTable, NDArray[np.int6
     known = np.array([value for value in values[np.array(given, dtype=bool)].tolist()])
     if not len(known):
         return table, fixed
-    if (known.dtype.kind in "USO") != (table.classes.dtype.kind in "USO"):
+    if isinstance(known[0], str) != isinstance(table.classes[0], str):
         raise PanelError(
             f"gold says {known[:3].tolist()} where labels say {table.classes[:3].tolist()}: name the truth as the labels "
             "do; where it is unknown, -1 stands for codes, None, NaN or '' for words."
