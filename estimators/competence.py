@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +19,16 @@ _POINTS = 20  # of the integral of the randomized reference classifier
 class Neighbours:
     """What is known near the queries, one neighbour of all queries at a time.
 
+    Rows are taken by ``take``, which needs a quarter of the time of an index.
+
     Attributes
     ----------
     hits : ndarray of uint8, shape (row, specialist)
         1 where the specialist was right; an absent one was not.
     proba : ndarray of shape (row, specialist)
         What it gave to the truth.
-    truth : ndarray of int, shape (row,)
-        The label that was right.
+    truth : ndarray of int, shape (row, specialist)
+        The label that was right, once for each specialist: whole rows are compared faster than spread.
     rows : ndarray of int64, shape (query, neighbour)
         Which rows are near, nearest first.
     weight : ndarray of shape (query, neighbour)
@@ -48,11 +51,15 @@ class Neighbours:
 
     def right(self, t: int) -> NDArray[np.uint8]:
         """Who was right on the neighbour number t."""
-        return self.hits[self.rows[:, t]]
+        return self.hits.take(self.rows[:, t], axis=0)
+
+    def given(self, t: int) -> Floats:
+        """Give what everybody gave to the truth of the neighbour number t."""
+        return self.proba.take(self.rows[:, t], axis=0)
 
     def same(self, t: int) -> NDArray[np.uint8]:
         """Whose label now is the truth of the neighbour number t."""
-        return (self.truth[self.rows[:, t]][:, None] == self.label).view(np.uint8)
+        return (self.truth.take(self.rows[:, t], axis=0) == self.label).view(np.uint8)
 
     def counter(self) -> NDArray[np.integer]:
         """Zeros (query, specialist) of the narrowest type that can count neighbours: it adds fastest."""
@@ -96,7 +103,7 @@ def a_priori(near: Neighbours) -> Floats:
     """Weighted mean probability of the neighbours' truth."""
     total = np.zeros(near.label.shape)
     for t in range(near.n_neighbours):
-        total += near.proba[near.rows[:, t]] * near.weight[:, t, None]
+        total += near.given(t) * near.weight[:, t, None]
     return np.asarray(total / near.weight.sum(axis=1)[:, None])
 
 
@@ -106,7 +113,7 @@ def a_posteriori(near: Neighbours) -> Floats:
     for t in range(near.n_neighbours):
         same = near.same(t) * near.weight[:, t, None]
         whole += same
-        part += same * near.proba[near.rows[:, t]]
+        part += same * near.given(t)
     return _ratio(part, whole)
 
 
@@ -195,6 +202,6 @@ def _own(proba: Floats, truth: NDArray[np.int64]) -> Floats:
     return np.asarray(proba[np.arange(len(truth)), :, truth])
 
 
-def _ratio(part: NDArray[np.generic], whole: NDArray[np.generic]) -> Floats:
-    some = np.asarray(whole) > 0
-    return np.where(some, part / np.where(some, whole, 1.0), 0.0)
+def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> Floats:
+    # a part of nothing is 0
+    return np.asarray(part / (whole + (whole == 0)), dtype=np.float64)

@@ -226,7 +226,8 @@ class DynamicSelection(BaseEstimator):
             self._right = pack(hits)
             self._digits = label_digits(said, n_classes) if self.rule == "mcb" else None
         else:
-            self._hits, self._truth = hits.view(np.uint8), truth.astype(self._code)
+            self._hits = hits.view(np.uint8)
+            self._truth = np.repeat(truth.astype(self._code)[:, None], hits.shape[1], axis=1)
             self._proba = np.nan_to_num(values[np.arange(len(truth)), :, truth])
 
     def _labels(self, values: NDArray[np.float64], place: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -261,10 +262,10 @@ class DynamicSelection(BaseEstimator):
             label = label[:, :n_specialists]
             competence = NEIGHBOUR_RULES[self.rule](self._near(distance, rows, label))
             return np.where(label >= 0, competence, -np.inf).argmax(axis=1)
-        hits = self._right[:, rows.T]
+        hits = self._right.take(rows.T, axis=1)
         if self.rule == "mcb":
             now = label_digits(label, n_classes)
-            equal = [sizes(same_labels(self._digits[:, :, near], now, here)) for near in rows.T]
+            equal = [sizes(same_labels(self._digits.take(near, axis=2), now, here)) for near in rows.T]
             alike = np.stack(equal) > _SIMILAR * n_specialists + 1e-9
             # all bits of the similar ones, or of everybody
             hits &= -(alike | ~alike.any(axis=0)).astype(hits.dtype)
@@ -282,9 +283,9 @@ class DynamicSelection(BaseEstimator):
         else:
             distance, rows = self._search.kneighbors(place)
             if self.rule in ("knora_u", "knop"):
-                return times_right(self._right[:, rows.T], voters).astype(np.float64)
+                return times_right(self._right.take(rows.T, axis=1), voters).astype(np.float64)
             if self.rule == "knora_e":
-                chosen = longest_right(self._right[:, rows.T], np.bitwise_or.reduce(voters))
+                chosen = longest_right(self._right.take(rows.T, axis=1), np.bitwise_or.reduce(voters))
             else:
                 near = self._near(distance, rows, label)
                 competence = np.where(label >= 0, NEIGHBOUR_RULES[self.rule](near), -np.inf)
@@ -309,7 +310,7 @@ class DynamicSelection(BaseEstimator):
     def _numbers(self, values: NDArray[np.float64], place: NDArray[np.float64]) -> NDArray[np.float64]:
         here = ~np.isnan(values).any(axis=2)
         distance, rows = self._search.kneighbors(place)
-        errors = self._errors[rows]
+        errors = self._errors.take(rows, axis=0)
         weight = inverse_distance(distance) if self.rule == "a_priori" else np.ones_like(distance)
         seen = ~np.isnan(errors) * weight[:, :, None]
         mass = seen.sum(axis=1)

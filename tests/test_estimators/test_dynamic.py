@@ -163,7 +163,7 @@ def test_double_faults_without_pairs():
     hits = (rng.random((20, 5)) < 0.6).astype(np.uint8)
     rows = rng.integers(20, size=(4, 6))
     codes = np.zeros((4, 5), dtype=np.int8)
-    near = Neighbours(hits, hits * 1.0, hits[:, 0], rows, np.ones((4, 6)), codes)
+    near = Neighbours(hits, hits * 1.0, hits, rows, np.ones((4, 6)), codes)
     wrong = hits[rows] == 0
     pairs = np.einsum("qki,qkj->qij", wrong * 1.0, wrong * 1.0)
     expected = pairs.sum(axis=2) - np.diagonal(pairs, axis1=1, axis2=2)
