@@ -152,13 +152,16 @@ def read_gold(gold: Any, table: LabelTable) -> tuple[LabelTable, NDArray[np.int6
     Raises
     ------
     PanelError
-        If there is not one entry per sample, or names of samples are unknown.
+        If there is not one entry per sample, names of samples are unknown or come twice, or truths are words where
+        labels are codes, or the other way round.
     """
     fixed = np.full(table.n_samples, -1, dtype=np.int64)
     if gold is None:
         return table, fixed
     if hasattr(gold, "items"):
         pairs = dict(gold.items())
+        if len(pairs) < len(gold):
+            raise PanelError("gold names a sample twice. Keep one truth of each.")
         place = {sample: t for t, sample in enumerate(table.samples.tolist())}
         strange = [sample for sample in pairs if sample not in place]
         if strange:
@@ -176,6 +179,8 @@ def read_gold(gold: Any, table: LabelTable) -> tuple[LabelTable, NDArray[np.int6
     known = np.array([value for value in values[np.array(given, dtype=bool)].tolist()])
     if not len(known):
         return table, fixed
+    whole = table.classes.dtype.kind in "iu" and known.dtype.kind == "f" and (known == np.floor(known)).all()
+    known = known.astype(table.classes.dtype) if whole else known
     if isinstance(known[0], str) != isinstance(table.classes[0], str):
         raise PanelError(
             f"gold says {known[:3].tolist()} where labels say {table.classes[:3].tolist()}: name the truth as the labels "
@@ -189,7 +194,8 @@ def read_gold(gold: Any, table: LabelTable) -> tuple[LabelTable, NDArray[np.int6
 
 
 def _known(value: Any, numeric: bool) -> bool:
-    if value is None or value != value or value == "":
+    # pandas' NA is neither equal to anything nor unequal
+    if value is None or type(value).__name__ == "NAType" or value != value or value == "":
         return False
     return not (numeric and value == -1)
 
@@ -221,7 +227,7 @@ def _read_words(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
 def _read_long(frame: Any) -> LabelTable:
     import pandas as pd
 
-    table = frame.loc[frame["label"].notna(), list(_LONG)]
+    table = frame.loc[frame["label"].notna() & ~frame["label"].isin([""]), list(_LONG)]
     if not len(table):
         raise PanelError("there is no answer: every label is missing.")
     if table[["sample", "specialist"]].isna().any(axis=None):

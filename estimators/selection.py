@@ -378,18 +378,19 @@ class _Purse:
     """Who can still be paid."""
 
     def __init__(self, costs: Any, max_cost: float | None, n_specialists: int):
-        values = np.ones(n_specialists) if costs is None else np.asarray(costs, dtype=np.float64)
-        if values.shape != (n_specialists,) or not (np.isfinite(values) & (values > 0)).all():
+        values = np.ones(n_specialists) if costs is None else np.asarray(costs)
+        numbers = values.dtype.kind in "iuf" and values.shape == (n_specialists,)
+        if not numbers or not (np.isfinite(values) & (values > 0)).all():
             raise PanelError(
                 f"costs must be one finite number > 0 per specialist ({n_specialists}); got {costs!r}."
             )
         if max_cost is not None and costs is None:
             raise PanelError("max_cost limits what costs= adds up to; give costs=, one per specialist.")
-        if max_cost is not None and not max_cost >= values.min():
+        if max_cost is not None and (isinstance(max_cost, str) or not max_cost >= values.min()):
             raise PanelError(
                 f"max_cost={max_cost} pays for nobody: the cheapest specialist costs {values.min():g}. Raise it."
             )
-        self.costs, self.most = values, np.inf if max_cost is None else max_cost
+        self.costs, self.most = values.astype(np.float64), np.inf if max_cost is None else max_cost
 
     def affordable(self, taken: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Say who is paid already or fits into what is left; sums may round by 1e-9."""

@@ -296,6 +296,11 @@ def test_language_models(name, least):
 
 
 def test_refusals():
+    for costs in (["a"] * 4, [1, 2], [0, 1, 1, 1], [np.nan, 1, 1, 1]):
+        with pytest.raises(PanelError, match="costs must be one finite number > 0 per specialist"):
+            GreedySelection(costs=costs).fit(*make("brier", 0))
+    with pytest.raises(PanelError, match="max_cost=x pays for nobody"):
+        GreedySelection(costs=[1] * 4, max_cost="x").fit(*make("brier", 0))
     panel, y = make("log_loss", 0)
     for size in (0, 2.0, True):
         with pytest.raises(PanelError, match="size must be a whole number >= 1"):

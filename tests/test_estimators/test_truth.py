@@ -371,7 +371,27 @@ def test_known_truths_by_name_and_labels_nobody_said():
     assert TruthInference().fit([[0, 1], [1, 1]], [1, -1]).labels_[0] == 1
 
 
+def test_gaps_of_every_kind_in_truths_and_long_frames():
+    labels, y = simulate("independent", 3, 0, n=40, missing=0.0)
+    known = np.where(np.arange(40) < 10, y, -1)
+    base = TruthInference().fit(labels, known)
+    holes = [pd.Series(known).astype("Int64").mask(known < 0), np.where(known < 0, np.nan, known)]
+    holes += [np.where(known < 0, gap, known.astype(object)) for gap in (None, pd.NA, "", float("nan"))]
+    for gold in holes:
+        found = TruthInference().fit(labels, gold)
+        np.testing.assert_array_equal(found.proba_, base.proba_)
+        assert found.classes_.dtype.kind == "i"
+    words = np.array(["x", "y", "z"], dtype=object)[labels]
+    words[3, 2] = ""
+    frame = pd.DataFrame(
+        {"sample": np.repeat(range(40), 9), "specialist": [*range(9)] * 40, "label": words.ravel()}
+    )
+    assert TruthInference().fit(frame).classes_.tolist() == ["x", "y", "z"]
+
+
 def test_refusals():
+    with pytest.raises(PanelError, match="gold names a sample twice"):
+        TruthInference().fit([[0, 1], [1, 1]], pd.Series([0, 1], index=[0, 0]))
     with pytest.raises(
         PanelError, match=r"gold says \[0.0\] where labels say \['a', 'b'\]: name the truth as the"
     ):
