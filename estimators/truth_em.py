@@ -94,7 +94,7 @@ def maximise(
     -------
     Estimate
     """
-    n_answers = float(start.mass @ np.diff(table.start))
+    n_answers = float((start.mass * np.diff(table.start)).sum())
     step = _stepper(table, table.n_classes * len(table.who) * n_iter, coin)
     counts = count_answers(table, q, start.mass)
     path: list[float] = []
@@ -196,8 +196,9 @@ def _finish(table: LabelTable, logs: Floats, base: Floats, start: Start) -> tupl
 
 
 def _weigh(mass: Floats, value: Floats) -> float:
-    # a sample of weight 0 may have a known truth that no other makes possible
-    return float(mass @ np.where(mass > 0, value, 0.0))
+    # A sample of weight 0 may have a known truth that no other makes possible. A sum, and no dot product: of 20,000
+    # numbers that took 8 ms instead of 7 us where the threads of BLAS waited for a busy core.
+    return float((mass * np.where(mass > 0, value, 0.0)).sum())
 
 
 def _stepper(table: LabelTable, work: int, coin: bool) -> _Step:
