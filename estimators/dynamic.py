@@ -12,14 +12,36 @@ from sklearn.utils.validation import check_is_fitted
 
 from estimators.competence import NEIGHBOUR_RULES, SOURCES, Neighbours, double_faults, inverse_distance
 from estimators.region import needs_input, read_region
-from estimators.training import answer_errors, first_choices, read_training
+from estimators.specialist_sets import (
+    Sets,
+    first_members,
+    label_digits,
+    longest_right,
+    most_often_right,
+    pack,
+    padded_width,
+    same_labels,
+    sizes,
+    some,
+    times_right,
+)
+from estimators.training import answer_errors, first_choices, read_answers, read_training
 from theory import PanelError
 
 _BEST = ("ola", "rank", "lca", "mla", "a_priori", "a_posteriori", "mcb")
-_RULES = (*NEIGHBOUR_RULES, *SOURCES)
+_SET_RULES = (
+    "ola",
+    "rank",
+    "mcb",
+    "knora_e",
+    "knora_u",
+    "knop",
+)  # these count hits, 64 specialists at a time
+_RULES = (*_BEST, "knora_e", "knora_u", "knop", "des_p", "des_knn", *SOURCES)
 _NUMBER_RULES = ("ola", "a_priori", "knora_u", "des_p")
 _CELLS = 4_000_000  # of query x neighbour x specialist held at a time
 _TINY = 1e-12
+_SIMILAR = 0.7  # share of equal labels above which output profiles are alike (Giacinto & Roli)
 
 
 class DynamicSelection(BaseEstimator):
@@ -125,31 +147,22 @@ class DynamicSelection(BaseEstimator):
         if not isinstance(self.k, int | np.integer) or isinstance(self.k, bool) or self.k < 1:
             raise PanelError(f"k must be a whole number >= 1; got {self.k!r}.")
         place = self._place(values, X)
+        self.task_, self.n_samples_, self._mass = task, len(values), None
         if weight is not None:
             counts = _counts(weight)
-            values, target, place = (np.repeat(part, counts, axis=0) for part in (values, target, place))
-        self.task_, self.n_samples_ = task, len(values)
+            self.n_samples_ = int(counts.sum())
+            if self.rule in SOURCES:
+                self._mass = counts[counts > 0]
+            # more than k copies of a row are never its neighbours together
+            copies = np.minimum(counts, 1 if self.rule in SOURCES else self.k).astype(np.int64)
+            values, target, place = (np.repeat(part, copies, axis=0) for part in (values, target, place))
         self._shape = values.shape[1:]
         self._known = place
         errors = answer_errors(values, target, task)
         if task == "regression":
             self._errors = (errors**2).sum(axis=2)
         else:
-            truth, said = target.argmax(axis=1), first_choices(values)
-            # narrow codes: looking at neighbours is limited by memory, not by arithmetic
-            self._code = np.int8 if values.shape[2] < 128 else np.int64
-            self._truth, self._said = truth.astype(self._code), said.astype(self._code)
-            self._hits = (said == truth[:, None]).astype(np.uint8)
-            if self.rule in SOURCES:
-                # who is absent neither beats guessing nor falls behind it
-                away = np.isnan(errors).any(axis=2)
-                full = np.where(away[:, :, None], 1.0 / values.shape[2], np.nan_to_num(values))
-                source = SOURCES[self.rule](full, truth) if values.shape[2] > 1 else self._hits * 1.0
-                chance = 1.0 / values.shape[2] if self.rule == "rrc" else 0.0
-                self._source = np.where(away, chance, source)
-            else:
-                own = values[np.arange(len(truth)), :, truth]
-                self._proba = np.nan_to_num(own)
+            self._learn_labels(values, target.argmax(axis=1), errors)
         if self.rule not in SOURCES:
             self._search = NearestNeighbors(n_neighbors=min(self.k, len(values))).fit(place)
         return self
@@ -175,16 +188,12 @@ class DynamicSelection(BaseEstimator):
             If specialists or outputs are not those of ``fit``, or a needed input is missing.
         """
         check_is_fitted(self, "task_")
-        values = np.asarray(panel, dtype=np.float64)
-        if values.ndim != 3 or values.shape[1:] != self._shape:
-            raise PanelError(
-                f"panel needs {self._shape} (specialist, output) as in fit; got shape {values.shape}."
-            )
+        values = read_answers(panel, self._shape)
         place = self._place(values, X)
         if place.shape[1] != self._known.shape[1]:
             raise PanelError(f"region needs {self._known.shape[1]} columns as in fit; got {place.shape[1]}.")
         fused = np.empty((len(values), values.shape[2]))
-        width = self.n_samples_ if self.rule in SOURCES else self._search.n_neighbors
+        width = len(self._known) if self.rule in SOURCES else self._search.n_neighbors
         size = max(_CELLS // (width * values.shape[1]), 1)
         for begin in range(0, len(values), size):
             rows = slice(begin, begin + size)
@@ -198,48 +207,110 @@ class DynamicSelection(BaseEstimator):
             return read_region("panel", values[:, :, :1] if values.shape[2] == 2 else values, None)
         return read_region(self.region, values, X)
 
-    def _labels(self, values: NDArray[np.float64], place: NDArray[np.float64]) -> NDArray[np.float64]:
-        label = first_choices(values).astype(self._code)
-        here = label >= 0
-        n_specialists, n_classes = self._shape
+    def _learn_labels(
+        self, values: NDArray[np.float64], truth: NDArray[np.int64], errors: NDArray[np.float64]
+    ) -> None:
+        n_classes = values.shape[2]
+        # narrow codes: looking at neighbours is limited by memory, not by arithmetic
+        self._code = np.int8 if n_classes < 128 else np.int64
+        said = first_choices(values).astype(self._code)
+        hits = said == truth[:, None]
         if self.rule in SOURCES:
-            competence = self._potential(place)
-            chosen = competence > (1.0 / n_classes if self.rule in ("rrc", "logarithmic") else 0.0)
-            return _votes(chosen & here, label, n_classes)
-        distance, rows = self._search.kneighbors(place)
-        near = Neighbours(
-            self._hits, self._proba, self._said, self._truth, rows, inverse_distance(distance), label
-        )
-        competence = np.where(here, NEIGHBOUR_RULES[self.rule](near), -np.inf)
-        if self.rule in _BEST:
-            best = values[np.arange(len(values)), competence.argmax(axis=1)]
-            return np.where(here.any(axis=1)[:, None], np.nan_to_num(best), np.nan)
-        if self.rule in ("knora_u", "knop"):
-            return _votes(np.where(here, competence, 0.0), label, n_classes)
-        if self.rule == "knora_e":
-            chosen = competence == competence.max(axis=1, keepdims=True)
-        elif self.rule == "des_p":
-            chosen = competence > 1.0 / n_classes
+            # who is absent neither beats guessing nor falls behind it
+            away = np.isnan(errors).any(axis=2)
+            full = np.where(away[:, :, None], 1.0 / n_classes, np.nan_to_num(values))
+            source = SOURCES[self.rule](full, truth) if n_classes > 1 else hits * 1.0
+            chance = 1.0 / n_classes if self.rule == "rrc" else 0.0
+            self._source = np.where(away, chance, source)
+        elif self.rule in _SET_RULES:
+            self._right = pack(hits)
+            self._digits = label_digits(said, n_classes) if self.rule == "mcb" else None
         else:
-            half = max(n_specialists // 2, 1)
-            better = np.argsort(-competence, axis=1, kind="stable")[:, :half]
-            faults = np.take_along_axis(double_faults(near), better, axis=1)
-            kept = min(int(np.ceil(0.3 * n_specialists)), half)
-            apart = np.take_along_axis(better, np.argsort(faults, axis=1, kind="stable")[:, :kept], axis=1)
-            chosen = np.zeros(here.shape, dtype=bool)
-            np.put_along_axis(chosen, apart, True, axis=1)
-        return _votes(chosen & here, label, n_classes)
+            self._hits = hits.view(np.uint8)
+            self._truth = np.repeat(truth.astype(self._code)[:, None], hits.shape[1], axis=1)
+            self._proba = np.nan_to_num(values[np.arange(len(truth)), :, truth])
+
+    def _labels(self, values: NDArray[np.float64], place: NDArray[np.float64]) -> NDArray[np.float64]:
+        n_specialists, n_classes = self._shape
+        label = np.full((len(values), padded_width(n_specialists)), -1, dtype=self._code)
+        label[:, :n_specialists] = first_choices(values)
+        if self.rule in _BEST:
+            here = pack(label >= 0)
+            best = values[np.arange(len(values)), self._best(label, here, place)]
+            best[np.isnan(best)] = 0.0
+            best[~some(here)] = np.nan
+            return best
+        voters = np.stack([pack(label == c) for c in range(n_classes)])
+        votes = np.stack([sizes(voter) for voter in voters]).astype(np.float64)
+        # where all agree nobody need be chosen, and no neighbour be found
+        contested = np.count_nonzero(votes, axis=0) > 1
+        rows = slice(None) if contested.all() else np.flatnonzero(contested)
+        if contested.any():
+            chosen = self._votes(label[rows, :n_specialists], voters[:, :, rows], place[rows])
+            votes[:, rows] = np.where(chosen.any(axis=0), chosen, votes[:, rows])
+        total = votes.sum(axis=0)
+        votes /= np.where(total > 0, total, np.nan)
+        return np.ascontiguousarray(votes.T)
+
+    def _best(
+        self, label: NDArray[np.integer[Any]], here: Sets, place: NDArray[np.float64]
+    ) -> NDArray[np.int64]:
+        """Find the most competent of those present; anybody where nobody is."""
+        distance, rows = self._search.kneighbors(place)
+        n_specialists, n_classes = self._shape
+        if self.rule not in _SET_RULES:
+            label = label[:, :n_specialists]
+            competence = NEIGHBOUR_RULES[self.rule](self._near(distance, rows, label))
+            return np.where(label >= 0, competence, -np.inf).argmax(axis=1)
+        hits = self._right.take(rows.T, axis=1)
+        if self.rule == "mcb":
+            now = label_digits(label, n_classes)
+            equal = [sizes(same_labels(self._digits.take(near, axis=2), now, here)) for near in rows.T]
+            alike = np.stack(equal) > _SIMILAR * n_specialists + 1e-9
+            # all bits of the similar ones, or of everybody
+            hits &= -(alike | ~alike.any(axis=0)).astype(hits.dtype)
+        find = longest_right if self.rule == "rank" else most_often_right
+        return np.minimum(first_members(find(hits, here)), n_specialists - 1)
+
+    def _votes(
+        self, label: NDArray[np.integer[Any]], voters: Sets, place: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Count the votes of the chosen, shape (class, query); all 0 where nobody is chosen."""
+        n_classes = self._shape[1]
+        if self.rule in SOURCES:
+            least = 1.0 / n_classes if self.rule in ("rrc", "logarithmic") else 0.0
+            chosen = pack(self._potential(place) > least)
+        else:
+            distance, rows = self._search.kneighbors(place)
+            if self.rule in ("knora_u", "knop"):
+                return times_right(self._right.take(rows.T, axis=1), voters).astype(np.float64)
+            if self.rule == "knora_e":
+                chosen = longest_right(self._right.take(rows.T, axis=1), np.bitwise_or.reduce(voters))
+            else:
+                near = self._near(distance, rows, label)
+                competence = np.where(label >= 0, NEIGHBOUR_RULES[self.rule](near), -np.inf)
+                chosen = pack(
+                    competence > 1.0 / n_classes if self.rule == "des_p" else _apart(near, competence)
+                )
+        return np.stack([sizes(chosen & voter) for voter in voters]).astype(np.float64)
+
+    def _near(
+        self, distance: NDArray[np.float64], rows: NDArray[np.int64], label: NDArray[np.integer[Any]]
+    ) -> Neighbours:
+        return Neighbours(self._hits, self._proba, self._truth, rows, inverse_distance(distance), label)
 
     def _potential(self, place: NDArray[np.float64]) -> NDArray[np.float64]:
         squared = (place**2).sum(axis=1)[:, None] + (self._known**2).sum(axis=1) - 2.0 * place @ self._known.T
         # the nearest counts 1: far from everything all weights would be 0
         weight = np.exp(squared.min(axis=1, keepdims=True) - squared)
+        if self._mass is not None:
+            weight *= self._mass
         return np.asarray(weight @ self._source / weight.sum(axis=1)[:, None])
 
     def _numbers(self, values: NDArray[np.float64], place: NDArray[np.float64]) -> NDArray[np.float64]:
         here = ~np.isnan(values).any(axis=2)
         distance, rows = self._search.kneighbors(place)
-        errors = self._errors[rows]
+        errors = self._errors.take(rows, axis=0)
         weight = inverse_distance(distance) if self.rule == "a_priori" else np.ones_like(distance)
         seen = ~np.isnan(errors) * weight[:, :, None]
         mass = seen.sum(axis=1)
@@ -263,23 +334,25 @@ class DynamicSelection(BaseEstimator):
         return np.where(here.any(axis=1)[:, None], fused, np.nan)
 
 
-def _counts(weight: NDArray[np.float64]) -> NDArray[np.int64]:
-    counts = np.round(weight).astype(np.int64)
-    if np.array_equal(counts, weight):
-        return counts
+def _counts(weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    if np.array_equal(np.round(weight), weight):
+        return weight
     if len(np.unique(weight[weight > 0])) > 1:
         raise PanelError(
             "dynamic selection looks at single neighbours: sample_weight must be whole numbers, or all alike. Round "
             "them, or leave them out."
         )
-    return (weight > 0).astype(np.int64)
+    return (weight > 0).astype(np.float64)
 
 
-def _votes(weight: NDArray[Any], label: NDArray[np.integer], n_classes: int) -> NDArray[np.float64]:
-    """Share votes; where nobody was chosen, everybody present votes."""
-    share = np.where((weight > 0).any(axis=1, keepdims=True), weight, label >= 0).astype(np.float64)
-    fused = np.empty((len(label), n_classes))
-    for c in range(n_classes):
-        fused[:, c] = np.einsum("tm,tm->t", share, label == c)
-    total = fused.sum(axis=1, keepdims=True)
-    return np.where(total > 0, fused / np.where(total > 0, total, 1.0), np.nan)
+def _apart(near: Neighbours, competence: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Choose of the better half the 30 % of all with fewest shared errors, of the absent (-inf) none before others."""
+    n_specialists = competence.shape[1]
+    half = max(n_specialists // 2, 1)
+    better = np.argsort(-competence, axis=1, kind="stable")[:, :half]
+    faults = np.take_along_axis(np.where(competence < 0, np.inf, double_faults(near)), better, axis=1)
+    kept = min(int(np.ceil(0.3 * n_specialists)), half)
+    apart = np.argsort(faults, axis=1, kind="stable")[:, :kept]
+    chosen = np.zeros(competence.shape, dtype=bool)
+    np.put_along_axis(chosen, np.take_along_axis(better, apart, axis=1), True, axis=1)
+    return chosen

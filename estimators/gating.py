@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.linear_model import LogisticRegression
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from estimators.region import needs_input, read_region
-from estimators.training import answer_errors, read_training
+from estimators.training import answer_errors, read_answers, read_training
 from theory import PanelError
 
 _FLOOR = 1e-6  # least probability of the truth, as in the arbiter: one zero would silence a specialist
@@ -109,12 +109,21 @@ class Gate(BaseEstimator):
         Raises
         ------
         PanelError
-            If n_iter is below 1, a needed input is missing, nobody answered, or the panel and its truth do
-            not fit.
+            If n_iter is below 1, tol is no number, the model cannot learn from weights, a needed input is
+            missing, nobody answered, or the panel and its truth do not fit.
         """
         values, target, weight = read_training(panel, y, task, sample_weight)
         if not isinstance(self.n_iter, int | np.integer) or isinstance(self.n_iter, bool) or self.n_iter < 1:
             raise PanelError(f"n_iter must be a whole number >= 1; got {self.n_iter!r}.")
+        if not isinstance(self.tol, int | float | np.number) or np.isnan(self.tol):
+            raise PanelError(f"tol must be a number; got {self.tol!r}.")
+        if self.model is not None and not (
+            has_fit_parameter(self.model, "sample_weight") and hasattr(self.model, "predict_proba")
+        ):
+            raise PanelError(
+                f"the gate's model needs sample_weight in fit, and predict_proba; {type(self.model).__name__} lacks one. "
+                "Take e.g. LogisticRegression() or a tree; what it sees is standardised already: no pipeline is needed."
+            )
         errors = answer_errors(values, target, task)
         here = ~np.isnan(errors).any(axis=2)
         mass = np.ones(len(values)) if weight is None else weight
@@ -177,11 +186,7 @@ class Gate(BaseEstimator):
             If specialists or outputs are not those of ``fit``, or a needed input is missing.
         """
         check_is_fitted(self, "model_")
-        values = np.asarray(panel, dtype=np.float64)
-        if values.ndim != 3 or values.shape[1:] != self._shape:
-            raise PanelError(
-                f"panel needs {self._shape} (specialist, output) as in fit; got shape {values.shape}."
-            )
+        values = read_answers(panel, self._shape)
         gaps = np.isnan(values)
         here = ~(gaps.all(axis=2) if self.task_ == "classification" else gaps.any(axis=2))
         place = read_region(self.region, values, X)

@@ -42,12 +42,12 @@ def read_region(region: Any, panel: NDArray[np.float64], X: Any) -> NDArray[np.f
     if not needs_input(region):
         gaps = np.isnan(panel)
         if not gaps.any():
-            return panel.reshape(len(panel), -1)
+            return panel.reshape(len(panel), panel.shape[1] * panel.shape[2])
         counts = np.maximum((~gaps).sum(axis=1, keepdims=True), 1)
         known = np.where(gaps, 0.0, panel)
         gone = gaps.all(axis=2, keepdims=True)
         filled = np.where(gone, known.sum(axis=1, keepdims=True) / counts, known)
-        return np.asarray(filled.reshape(len(panel), -1))
+        return np.asarray(filled.reshape(len(panel), panel.shape[1] * panel.shape[2]))
     if X is None:
         raise PanelError(
             f"region={region!r} looks at the input; pass X, or use region='panel', which looks at the answers."
@@ -63,7 +63,7 @@ def read_region(region: Any, panel: NDArray[np.float64], X: Any) -> NDArray[np.f
         ) from None
     if len(place) != len(panel):
         raise PanelError(f"X has {len(place)} samples, the panel {len(panel)}.")
-    place = place.reshape(len(place), -1)
+    place = place.reshape(len(place), int(np.prod(place.shape[1:])))
     bad = ~np.isfinite(place).all(axis=1)
     if present is not None:
         bad |= ~np.asarray(present)

@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from estimators.selection_losses import selection_loss
-from estimators.training import answer_errors, read_training
+from estimators.training import answer_errors, read_answers, read_training
 from estimators.weights import CovarianceWeights
 from theory import PanelError
 
@@ -110,7 +110,12 @@ class GreedySelection(BaseEstimator):
         losses: list[float] = []
         near = 0.0
         for _ in range(steps):
-            scores = np.where(purse.affordable(counts > 0), scorer.candidates(), np.inf)
+            allowed = purse.affordable(counts > 0) & scorer.heard
+            if not allowed.any():
+                raise PanelError(
+                    f"max_cost={self.max_cost} pays for nobody who answered a sample of positive weight. Raise it."
+                )
+            scores = np.where(allowed, scorer.candidates(), np.inf)
             best = float(scores.min())
             if not losses:
                 near = _TIE * float(np.abs(scores[np.isfinite(scores)]).max())
@@ -125,7 +130,7 @@ class GreedySelection(BaseEstimator):
         kept = int((self.losses_ <= self.losses_.min() + near).argmax())
         self.chosen_ = np.array(order[: kept + 1])
         self.weights_ = np.bincount(self.chosen_, minlength=values.shape[1]) / (kept + 1.0)
-        self.loss_, self.task_ = scorer.name, task
+        self.loss_, self.task_, self._shape = scorer.name, task, values.shape[1:]
         return self
 
     def fuse(self, panel: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -140,9 +145,14 @@ class GreedySelection(BaseEstimator):
         -------
         ndarray of shape (sample, output)
             NaN where nobody is present.
+
+        Raises
+        ------
+        PanelError
+            If specialists or outputs are not those of ``fit``.
         """
         check_is_fitted(self)
-        return _average(panel, self.weights_, self.task_)
+        return _average(read_answers(panel, self._shape), self.weights_, self.task_)
 
 
 class DecorrelatedSelection(BaseEstimator):
@@ -253,6 +263,7 @@ class DecorrelatedSelection(BaseEstimator):
         self._moments = CovarianceWeights("none", shrink_covariance=self.shrink_covariance)
         self._moments._learn(answer_errors(values, target, task), weight)
         self.second_moment_, self.task_ = self._moments.second_moment_, task
+        self._shape = values.shape[1:]
         chosen, gains = self._choose(steps, purse)
         self.chosen_, self.gains_ = np.array(chosen), np.array(gains)
         self.weights_ = np.zeros(values.shape[1])
@@ -297,9 +308,14 @@ class DecorrelatedSelection(BaseEstimator):
         -------
         ndarray of shape (sample, output)
             NaN where nobody is present.
+
+        Raises
+        ------
+        PanelError
+            If specialists or outputs are not those of ``fit``.
         """
         check_is_fitted(self)
-        panel = np.asarray(panel, dtype=np.float64)
+        panel = read_answers(panel, self._shape)
         if self.criterion == "second_moment":
             return _average(panel, self.weights_, self.task_)
         kept = np.where(np.isin(np.arange(panel.shape[1]), self.chosen_)[:, None], panel, np.nan)
@@ -362,18 +378,19 @@ class _Purse:
     """Who can still be paid."""
 
     def __init__(self, costs: Any, max_cost: float | None, n_specialists: int):
-        values = np.ones(n_specialists) if costs is None else np.asarray(costs, dtype=np.float64)
-        if values.shape != (n_specialists,) or not (np.isfinite(values) & (values > 0)).all():
+        values = np.ones(n_specialists) if costs is None else np.asarray(costs)
+        numbers = values.dtype.kind in "iuf" and values.shape == (n_specialists,)
+        if not numbers or not (np.isfinite(values) & (values > 0)).all():
             raise PanelError(
                 f"costs must be one finite number > 0 per specialist ({n_specialists}); got {costs!r}."
             )
         if max_cost is not None and costs is None:
             raise PanelError("max_cost limits what costs= adds up to; give costs=, one per specialist.")
-        if max_cost is not None and not max_cost >= values.min():
+        if max_cost is not None and (isinstance(max_cost, str) or not max_cost >= values.min()):
             raise PanelError(
                 f"max_cost={max_cost} pays for nobody: the cheapest specialist costs {values.min():g}. Raise it."
             )
-        self.costs, self.most = values, np.inf if max_cost is None else max_cost
+        self.costs, self.most = values.astype(np.float64), np.inf if max_cost is None else max_cost
 
     def affordable(self, taken: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Say who is paid already or fits into what is left; sums may round by 1e-9."""
@@ -387,9 +404,8 @@ def _read_size(size: Any) -> int:
     return int(size)
 
 
-def _average(panel: Any, weights: NDArray[np.float64], task: str) -> NDArray[np.float64]:
+def _average(values: NDArray[np.float64], weights: NDArray[np.float64], task: str) -> NDArray[np.float64]:
     """Average with the weights of those present; by equal ones where all who weigh something are away."""
-    values = np.asarray(panel, dtype=np.float64)
     here = ~np.isnan(values)
     gone = ~here.any(axis=2) if task == "classification" else ~here.all(axis=2)
     chosen = np.flatnonzero(weights)

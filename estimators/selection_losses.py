@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from estimators.training import answer_errors
 from theory import PanelError
 
 _FLOOR = float(np.finfo(np.float64).eps)
 _BLOCK = 16  # factors of 2.2e-16 or more: their product stays above the smallest double
+_CELLS = 40_000  # doubles that stay in the second cache
 
 
 def selection_loss(
@@ -40,7 +41,8 @@ def selection_loss(
     Returns
     -------
     object
-        With ``candidates()``, the loss with each specialist added, ``add(j)`` and ``name``.
+        With ``candidates()``, the loss with each specialist added, ``heard``, who answered a sample of
+        positive weight, ``add(j)`` and ``name``.
 
     Raises
     ------
@@ -50,22 +52,24 @@ def selection_loss(
     fits = ("log_loss", "brier", "error") if task == "classification" else ("mse",)
     if loss not in ("auto", *fits):
         raise PanelError(f"loss must be 'auto' or one of {', '.join(fits)} for {task}; got {loss!r}.")
-    errors = answer_errors(values, target, task)
-    here = ~np.isnan(errors).any(axis=2)
-    heard = here.any(axis=1)
-    if not heard.any():
-        raise PanelError("no specialist answered any sample; there is nobody to choose.")
+    gaps = np.isnan(values)
     mass = np.ones(len(values)) if weight is None else weight
-    if not heard.all():  # nobody's choice changes a sample that nobody answered
-        errors, here, target, mass = errors[heard], here[heard], target[heard], mass[heard]
+    if not gaps.any():
+        here = np.ones(values.shape[:2], dtype=bool)
+    else:
+        here = ~(gaps.all(axis=2) if task == "classification" else gaps.any(axis=2))
+        values = np.where(here[:, :, None], np.where(gaps, 0.0, values), target[:, None, :])
+        heard = here.any(axis=1)
+        if not heard.any():
+            raise PanelError("no specialist answered any sample; there is nobody to choose.")
+        if not heard.all():  # nobody's choice changes a sample that nobody answered
+            values, here, target, mass = values[heard], here[heard], target[heard], mass[heard]
     if mass.sum() <= 0:
         raise PanelError("no specialist answered a sample of positive weight; there is nobody to choose.")
-    share = mass / mass.sum()
     if loss == "auto":
-        loss = "mse" if task == "regression" else ("brier" if _votes(errors, here, target) else "log_loss")
-    errors = np.where(here[:, :, None], errors, 0.0)
+        loss = "mse" if task == "regression" else ("brier" if _votes(values, here) else "log_loss")
     kind = {"log_loss": _LogLoss, "error": _ErrorRate}.get(loss, _SquaredError)
-    return kind(errors, here, target, share, loss)
+    return kind(values, here, target, mass / mass.sum(), loss)
 
 
 class _Average:
@@ -73,24 +77,29 @@ class _Average:
 
     def __init__(
         self,
-        errors: NDArray[np.float64],
+        values: NDArray[np.float64],
         here: NDArray[np.bool_],
         target: NDArray[np.float64],
         share: NDArray[np.float64],
         name: str,
     ):
-        self.name, self.share = name, share
+        self.name, self.share, self.target = name, share, target
         self.full = bool(here.all())
-        self.here = np.ascontiguousarray(here.T).astype(np.float64)
-        self.count = np.zeros(len(errors))
-        self.everybody = errors.sum(axis=1) / here.sum(axis=1)[:, None]
-        self._start(errors, target)
+        self.heard = here[share > 0].any(axis=0)
+        self.here = (
+            np.broadcast_to(1.0, here.T.shape)
+            if self.full
+            else np.ascontiguousarray(here.T).astype(np.float64)
+        )
+        self.count = np.zeros(len(values))
+        self._start(values)
 
-    def _start(self, errors: NDArray[np.float64], target: NDArray[np.float64]) -> None:
-        self.errors = np.ascontiguousarray(errors.transpose(1, 0, 2))
+    def _start(self, values: NDArray[np.float64]) -> None:
+        # absent specialists hold the truth: their errors are 0
+        self.errors = np.ascontiguousarray((values - self.target[:, None, :]).transpose(1, 0, 2))
         self.total = np.zeros_like(self.errors[0])
-        self.fallback = self._loss(self.everybody, target)
-        self.target = target
+        everybody = self.errors.sum(axis=0) / self.here.sum(axis=0)[:, None]
+        self.fallback = self._loss(everybody, self.target)
 
     def candidates(self) -> NDArray[np.float64]:
         """Give the loss of the average with each specialist added, shape (specialist,)."""
@@ -113,12 +122,12 @@ class _Average:
 class _SquaredError(_Average):
     """Squared length of the mean error; of full panels its second moment says it all."""
 
-    def _start(self, errors: NDArray[np.float64], target: NDArray[np.float64]) -> None:
+    def _start(self, values: NDArray[np.float64]) -> None:
         if not self.full:
-            super()._start(errors, target)
+            super()._start(values)
             return
-        flat = errors.transpose(1, 0, 2).reshape(errors.shape[1], -1)
-        self.moments = (flat * np.repeat(self.share, errors.shape[2])) @ flat.T
+        flat = (values - self.target[:, None, :]).transpose(1, 0, 2).reshape(values.shape[1], -1)
+        self.moments = (flat * np.repeat(self.share, values.shape[2])) @ flat.T
         self.steps, self.row_sums, self.value = 0, np.zeros(len(flat)), 0.0
 
     def candidates(self) -> NDArray[np.float64]:
@@ -149,33 +158,51 @@ class _ErrorRate(_Average):
 class _LogLoss(_Average):
     """Minus log of the mean probability of the truth, which is all that it needs of the panel."""
 
-    def _start(self, errors: NDArray[np.float64], target: NDArray[np.float64]) -> None:
-        truth = target.argmax(axis=1)
-        rows = np.arange(len(truth))
-        own = errors[rows, :, truth] + (1.0 if self.full else self.here.T)
+    def _start(self, values: NDArray[np.float64]) -> None:
+        truth = self.target.argmax(axis=1)
+        own = values[np.arange(len(truth)), :, truth]
+        if not self.full:
+            own = np.where(self.here.T > 0, own, 0.0)
+            self.stand_in = own.sum(axis=1) / self.here.sum(axis=0)
         self.errors = np.ascontiguousarray(own.T)
         self.total = np.zeros(len(truth))
-        self.stand_in = self.everybody[rows, truth] + 1.0
         self.even = bool((self.share == self.share[0]).all())
 
     def candidates(self) -> NDArray[np.float64]:
+        if self.full and self.even:
+            return self._even_candidates()
         joined = self.total + self.errors
         if self.full:
             mean = joined / (self.count[0] + 1.0)
         else:
             count = self.count + self.here
             mean = np.where(count > 0, joined / np.maximum(count, 1.0), self.stand_in)
-        mean = np.maximum(mean, _FLOOR, out=mean)
-        if not self.even:
-            return np.asarray(-np.log(mean) @ self.share)
-        whole = mean.shape[1] // _BLOCK * _BLOCK
-        # one logarithm per 16 factors: 1.9 instead of 9 ms for 100 specialists on 5,000 samples
-        blocks = mean[:, :whole].reshape(len(mean), _BLOCK, -1).prod(axis=1)
-        logs = np.log(blocks).sum(axis=1) + np.log(mean[:, whole:]).sum(axis=1)
-        return np.asarray(-self.share[0] * logs)
+        return np.asarray(-np.log(np.maximum(mean, _FLOOR)) @ self.share)
+
+    def _even_candidates(self) -> NDArray[np.float64]:
+        """Take one logarithm per 16 factors, of sums instead of means, a few specialists at a time.
+
+        For 100 specialists on 5,000 samples 0.2 instead of 9 ms; the blocks stay in the cache.
+        """
+        size, n = self.count[0] + 1.0, len(self.total)
+        whole = n // _BLOCK * _BLOCK
+        least = _FLOOR * size if self.total.min() < _FLOOR * size else 0.0
+        # in the order of the products below: certainty then costs exactly nothing
+        scale = math.prod([size] * _BLOCK)
+        logs = np.empty(len(self.errors))
+        step = max(_CELLS // n, 1)
+        for begin in range(0, len(logs), step):
+            joined = self.total + self.errors[begin : begin + step]
+            if least:
+                np.maximum(joined, least, out=joined)
+            blocks = joined[:, :whole].reshape(len(joined), _BLOCK, -1).prod(axis=1) / scale
+            logs[begin : begin + step] = np.log(blocks).sum(axis=1) + np.log(joined[:, whole:] / size).sum(
+                axis=1
+            )
+        return np.asarray(0.0 - self.share[0] * logs)
 
 
-def _votes(errors: NDArray[np.float64], here: NDArray[np.bool_], target: NDArray[np.float64]) -> bool:
+def _votes(values: NDArray[np.float64], here: NDArray[np.bool_]) -> bool:
     """Tell one-hot answers from probabilities."""
-    answers = (errors + target[:, None, :])[here]
+    answers = values[here]
     return bool(((answers == 0.0) | (answers == 1.0)).all() and (answers.sum(axis=1) <= 1.0).all())

@@ -60,6 +60,35 @@ def read_training(
     return values, panel_target(values, truth, task), weight
 
 
+def read_answers(panel: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Check that a panel to fuse has the specialists and outputs that a fusion was fitted on.
+
+    Parameters
+    ----------
+    panel : array-like of shape (sample, specialist, output)
+        NaN where a specialist is absent.
+    shape : tuple of int
+        Number of specialists and of outputs.
+
+    Returns
+    -------
+    ndarray of float64, shape (sample, specialist, output)
+
+    Raises
+    ------
+    PanelError
+        If the panel has others, or an answer is infinite.
+    """
+    values = np.asarray(panel, dtype=np.float64)
+    if values.ndim != 3 or values.shape[1:] != shape:
+        raise PanelError(
+            f"panel needs {tuple(map(int, shape))} (specialist, output) as in fit; got shape {values.shape}."
+        )
+    if np.isinf(values).any():
+        raise PanelError("the panel holds infinite answers; only NaN can stand for an abstention.")
+    return values
+
+
 def panel_target(panel: NDArray[np.float64], y: Any, task: str) -> NDArray[np.float64]:
     """Put the truth in the panel's output space.
 
@@ -130,10 +159,13 @@ def first_choices(values: NDArray[np.float64]) -> NDArray[np.int64]:
     """Find the output that each specialist puts first (ties: the lowest); -1 where it is absent."""
     if values.shape[2] <= _FEW and np.isfinite(values.sum()):
         # over a short last axis argmax takes ten times as long as comparing columns
-        best, found = values[:, :, 0], np.zeros(values.shape[:2], dtype=np.int64)
+        # and the columns are copied out of it: arithmetic over strides, or a masked write, takes twice as long
+        columns = values.reshape(-1, values.shape[2])
+        best, found = columns[:, 0].copy(), np.zeros(len(columns), dtype=np.int8)
         for c in range(1, values.shape[2]):
-            found[values[:, :, c] > best] = c
-            best = np.maximum(best, values[:, :, c])
-        return found
+            column = columns[:, c].copy()
+            np.maximum(found, (column > best).view(np.int8) * np.int8(c), out=found)
+            np.maximum(best, column, out=best)
+        return found.reshape(values.shape[:2]).astype(np.int64)
     here = ~np.isnan(values).all(axis=2)
     return np.where(here, np.where(np.isnan(values), -np.inf, values).argmax(axis=2), -1)

@@ -17,6 +17,7 @@ from estimators.excess import (
     excess_of_residuals,
 )
 from estimators.label_table import LabelTable, read_gold, read_labels
+from estimators.training import read_answers
 from estimators.truth_em import Estimate, Start, count_answers, expect, maximise
 from theory import PanelError
 
@@ -173,13 +174,12 @@ class TruthInference(BaseEstimator):
         self.weights_ = start.exponents
         self.classes_, self.samples_, self.specialists_ = table.classes, table.samples, table.specialists
         self.labels_ = table.classes[found.q.argmax(axis=1)]
-        self._panel_outputs = table.n_classes
         return self
 
     def _infer(self, table: LabelTable, start: Start, shares: NDArray[np.float64]) -> Estimate:
         coin = self.model == "one_coin"
         terms = {"coin": coin, "smoothing": self.smoothing, "n_iter": self.n_iter, "tol": self.tol}
-        known = start.fixed >= 0
+        known = (start.fixed >= 0) & (start.mass > 0)
         learnt = int(known.sum()) >= _GOLD_TO_LEARN
         q = shares
         if learnt:
@@ -263,8 +263,15 @@ class TruthInference(BaseEstimator):
         -------
         ndarray of shape (sample, output)
             Probabilities.
+
+        Raises
+        ------
+        PanelError
+            If specialists or outputs are not those of ``fit``.
         """
-        return self.predict_proba(np.asarray(panel, dtype=np.float64))
+        check_is_fitted(self)
+        values = read_answers(panel, (len(self.specialists_), len(self.classes_)))
+        return self.predict_proba(values)
 
     def _check(self, task: str) -> None:
         if task != "classification":
@@ -275,6 +282,8 @@ class TruthInference(BaseEstimator):
             raise PanelError(f"correlation must be 'independent' or 'discount'; got {self.correlation!r}.")
         if not (np.isfinite(self.smoothing) and self.smoothing >= 0):
             raise PanelError(f"smoothing must be a number >= 0; got {self.smoothing!r}.")
+        if not isinstance(self.tol, int | float | np.number) or np.isnan(self.tol):
+            raise PanelError(f"tol must be a number; got {self.tol!r}.")
         for name, least in (("n_iter", 1), ("refine", 0)):
             value = getattr(self, name)
             if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
@@ -293,6 +302,9 @@ def _shares(table: LabelTable, start: Start, votes: NDArray[np.float64]) -> NDAr
     heard = total > 0
     shares = sums / np.where(heard, total, 1.0)[:, None]
     shares[~heard] = shares[heard].mean(axis=0) if heard.any() else 1.0 / table.n_classes
+    if start.options is not None:  # of samples with options of their own no mean can be taken
+        silent = start.options[~heard, None]
+        shares[~heard] = (np.arange(table.n_classes) < silent) / silent
     return np.asarray(shares)
 
 

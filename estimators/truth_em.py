@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ Floats = NDArray[np.float64]
 _FLOOR = 1e-10  # of a count and of a probability, as in crowd-kit
 # answers x classes x steps above which loading numba and the cached core (0.3 s) pays
 _WORTH_COMPILING = 5_000_000
+_BLOCK = 8192  # samples
 
 
 @dataclass
@@ -63,6 +65,9 @@ class Start:
     options: NDArray[np.int64] | None = None
 
 
+_Step = Callable[[LabelTable, Floats, Floats, Start], tuple[Floats, Floats, float]]
+
+
 def maximise(
     table: LabelTable, q: Floats, start: Start, *, coin: bool, smoothing: float, n_iter: int, tol: float
 ) -> Estimate:
@@ -83,14 +88,14 @@ def maximise(
     n_iter : int
         Most E steps.
     tol : float
-        Least gain of the objective per answer.
+        Least gain of the objective per answer; answers to a sample of weight 2 count twice.
 
     Returns
     -------
     Estimate
     """
-    n_answers = max(len(table.who), 1)
-    step = _stepper(table, table.n_classes * n_answers * n_iter, coin)
+    n_answers = float((start.mass * np.diff(table.start)).sum())
+    step = _stepper(table, table.n_classes * len(table.who) * n_iter, coin)
     counts = count_answers(table, q, start.mass)
     path: list[float] = []
     converged = False
@@ -103,7 +108,9 @@ def maximise(
         if len(path) > 1 and path[-1] - path[-2] < tol * n_answers:
             converged = True
             break
-    return Estimate(q, rates, prior, np.array(path), converged or bool((start.fixed >= 0).all()))
+    return Estimate(
+        np.ascontiguousarray(q), rates, prior, np.array(path), converged or bool((start.fixed >= 0).all())
+    )
 
 
 def expect(table: LabelTable, rates: Floats, prior: Floats, start: Start, *, coin: bool) -> Floats:
@@ -127,7 +134,7 @@ def expect(table: LabelTable, rates: Floats, prior: Floats, start: Start, *, coi
     ndarray of shape (sample, class)
     """
     step = _stepper(table, table.n_classes * len(table.who), coin)
-    return step(table, rates, prior, start)[0]
+    return np.ascontiguousarray(step(table, rates, prior, start)[0])
 
 
 def count_answers(table: LabelTable, q: Floats, mass: Floats) -> Floats:
@@ -140,11 +147,12 @@ def count_answers(table: LabelTable, q: Floats, mass: Floats) -> Floats:
     return counts.reshape(table.n_specialists, table.n_classes, table.n_classes)
 
 
-def confusion_step_numpy(
-    table: LabelTable, log_rates: Floats, log_prior: Floats, start: Start
+def confusion_step(
+    table: LabelTable, rates: Floats, prior: Floats, start: Start
 ) -> tuple[Floats, Floats, float]:
-    """NumPy twin of the compiled core."""
-    logs = np.repeat(log_prior[None], table.n_samples, axis=0)
+    """Run an E step of Dawid and Skene's model, and count what the next M step needs."""
+    log_rates = (np.log(rates) * start.exponents[:, None, None]).transpose(0, 2, 1)
+    logs = np.repeat(_log_prior(prior)[None], table.n_samples, axis=0)
     answered = np.flatnonzero(np.diff(table.start))
     if len(answered):
         logs[answered] += np.add.reduceat(log_rates[table.who, table.said], table.start[answered])
@@ -184,29 +192,59 @@ def _finish(table: LabelTable, logs: Floats, base: Floats, start: Start) -> tupl
     q[known] = 0.0
     q[known, start.fixed[known]] = 1.0
     value[known] = logs[known, start.fixed[known]]
-    return q, count_answers(table, q, start.mass), float(start.mass @ (value + base))
+    return q, count_answers(table, q, start.mass), _weigh(start.mass, value + base)
 
 
-def _stepper(table: LabelTable, work: int, coin: bool):  # type: ignore[no-untyped-def]
+def _weigh(mass: Floats, value: Floats) -> float:
+    # A sample of weight 0 may have a known truth that no other makes possible. A sum, and no dot product: of 20,000
+    # numbers that took 8 ms instead of 7 us where the threads of BLAS waited for a busy core.
+    return float((mass * np.where(mass > 0, value, 0.0)).sum())
+
+
+def _stepper(table: LabelTable, work: int, coin: bool) -> _Step:
     if coin:
         return coin_step
+    return _CompiledStep(table) if work >= _WORTH_COMPILING else confusion_step
 
-    def step(table: LabelTable, rates: Floats, prior: Floats, start: Start) -> tuple[Floats, Floats, float]:
+
+class _CompiledStep:
+    """The same for many answers: what is gathered and counted is compiled, exponentials are NumPy's.
+
+    It works on blocks of samples that stay in the cache, and in the same memory at each call. On 1e5 answers of 4
+    classes a step took 1.3 ms where one core did all of it, and 0.7 ms so: the exponentials alone were 0.6.
+    """
+
+    def __init__(self, table: LabelTable):
+        from estimators._kernels import LANES
+
+        n_classes = table.n_classes
+        width = -(-n_classes // LANES) * LANES
+        self.cell = (table.who * n_classes + table.said).astype(np.uint32)
+        self.log_rates = np.zeros((table.n_specialists * n_classes, width))
+        self.log_prior = np.full(width, -np.inf)
+        self.q = np.empty((table.n_samples, width))
+        self.most, self.norm = np.empty(table.n_samples), np.empty(table.n_samples)
+
+    def __call__(
+        self, table: LabelTable, rates: Floats, prior: Floats, start: Start
+    ) -> tuple[Floats, Floats, float]:
+        from estimators._kernels import log_posteriors, normalise_and_count
+
+        n_classes = table.n_classes
         powered = np.log(rates) * start.exponents[:, None, None]
-        log_rates = np.ascontiguousarray(powered.transpose(0, 2, 1))
-        log_prior = _log_prior(prior)
-        if work < _WORTH_COMPILING:
-            return confusion_step_numpy(table, log_rates, log_prior, start)
-        from estimators._kernels import confusion_step
-
-        q = np.empty((table.n_samples, table.n_classes))
-        counts = np.empty_like(log_rates)
-        value = confusion_step(
-            table.start, table.who, table.said, log_rates, log_prior, start.fixed, start.mass, q, counts
-        )
-        return q, counts, float(value)
-
-    return step
+        self.log_rates[:, :n_classes] = powered.transpose(0, 2, 1).reshape(-1, n_classes)
+        self.log_prior[:n_classes] = _log_prior(prior)
+        counts = np.zeros_like(self.log_rates)
+        for begin in range(0, table.n_samples, _BLOCK):
+            rows = slice(begin, begin + _BLOCK)
+            answers, q = table.start[begin : begin + _BLOCK + 1], self.q[rows]
+            log_posteriors(
+                answers, self.cell, self.log_rates, self.log_prior, start.fixed[rows], q, self.most[rows]
+            )
+            np.exp(q, out=q)
+            normalise_and_count(answers, self.cell, start.mass[rows], q, self.norm[rows], counts)
+        value = _weigh(start.mass, self.most + np.log(self.norm))
+        return self.q[:, :n_classes], counts[:, :n_classes].reshape(powered.shape), value
 
 
 def _rates(counts: Floats, smoothing: float, coin: bool) -> Floats:

@@ -33,6 +33,11 @@ def test_theory_is_timed():
     assert "np.mean" in between("bench:theory"), "run python tests/benchmarks/bench_theory.py --readme"
 
 
+def test_learned_fusions_are_timed():
+    for peer in ("AutoGluon", "crowd-kit", "DESlib"):
+        assert peer in between("bench:estimators"), "run python tests/benchmarks/bench_estimators.py --readme"
+
+
 @pytest.mark.slow
 def test_demo_figures_are_those_of_the_shipped_data():
     assert between("demo").strip() == readme.demo().strip(), "run python tests/benchmarks/readme.py"

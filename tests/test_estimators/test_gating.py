@@ -6,6 +6,10 @@ from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
 from estimators import Gate, PanelAudit, RobustFusionClassifier
@@ -161,6 +165,12 @@ def test_inside_ensembles():
 
 
 def test_refusals():
+    for model in (KNeighborsClassifier(), LinearSVC(), make_pipeline(StandardScaler(), LogisticRegression())):
+        with pytest.raises(PanelError, match=r"needs sample_weight in fit, and predict_proba; \w+ lacks one"):
+            Gate(model).fit(np.full((4, 2, 2), 0.5), [0, 1, 0, 1])
+    for tol in ("x", np.nan):
+        with pytest.raises(PanelError, match="tol must be a number"):
+            Gate(tol=tol).fit(np.full((4, 2, 2), 0.5), [0, 1, 0, 1])
     X, panel, y, _ = regions(0, 60)
     with pytest.raises(PanelError, match="n_iter must be a whole number >= 1"):
         Gate(n_iter=0).fit(panel, y)

@@ -238,6 +238,47 @@ def test_as_a_fusion():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("loss", LOSSES)
+def test_who_never_answered_is_never_chosen(loss):
+    panel, y = make(loss, 3)
+    panel[:, 2] = np.nan  # to choose it would be to choose everybody
+    rule = GreedySelection(6, loss=loss).fit(panel, y, task=task_of(loss))
+    assert 2 not in rule.chosen_
+    others = GreedySelection(6, loss=loss).fit(panel[:, [0, 1, 3]], y, task=task_of(loss))
+    np.testing.assert_array_equal(rule.weights_[[0, 1, 3]], others.weights_)
+    weight = np.r_[np.zeros(5), np.ones(35)]
+    panel[:5, 2] = panel[:5, 1]
+    assert (
+        2 not in GreedySelection(6, loss=loss).fit(panel, y, task=task_of(loss), sample_weight=weight).chosen_
+    )
+    with pytest.raises(
+        PanelError, match="max_cost=1 pays for nobody who answered a sample of positive weight"
+    ):
+        GreedySelection(loss=loss, costs=[2, 2, 1, 2], max_cost=1).fit(
+            panel, y, task=task_of(loss), sample_weight=weight
+        )
+
+
+def test_certainty_costs_nothing():
+    y = np.arange(40) % 3
+    panel = np.repeat(np.eye(3)[y][:, None], 3, axis=1)
+    rule = GreedySelection(7, loss="log_loss").fit(panel, y)
+    assert rule.losses_.tolist() == [0.0] * 7 and rule.chosen_.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    "rule", [GreedySelection(3), DecorrelatedSelection(), DecorrelatedSelection(criterion="precision")]
+)
+def test_panels_of_others_are_refused(rule):
+    panel, y = make("brier", 0)
+    rule.fit(panel, y)
+    for other in (panel[:, :3], np.concatenate([panel, panel], axis=1), panel[:, 0]):
+        with pytest.raises(PanelError, match=r"panel needs \(4, 3\) \(specialist, output\) as in fit"):
+            rule.fuse(other)
+    with pytest.raises(PanelError, match="infinite answers"):
+        rule.fuse(np.where(panel > 0.5, np.inf, panel))
+
+
 @pytest.mark.parametrize(
     ("name", "least"), [("mmlupro", 0.706), ("cruxeval", 0.965), ("mathl5", 0.9), ("gsm8k", 0.965)]
 )
@@ -255,6 +296,11 @@ def test_language_models(name, least):
 
 
 def test_refusals():
+    for costs in (["a"] * 4, [1, 2], [0, 1, 1, 1], [np.nan, 1, 1, 1]):
+        with pytest.raises(PanelError, match="costs must be one finite number > 0 per specialist"):
+            GreedySelection(costs=costs).fit(*make("brier", 0))
+    with pytest.raises(PanelError, match="max_cost=x pays for nobody"):
+        GreedySelection(costs=[1] * 4, max_cost="x").fit(*make("brier", 0))
     panel, y = make("log_loss", 0)
     for size in (0, 2.0, True):
         with pytest.raises(PanelError, match="size must be a whole number >= 1"):

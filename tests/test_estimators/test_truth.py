@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import clone
 
+import estimators.truth_em as em
 from estimators import PanelAudit, TruthInference, load_llm_panel
 from estimators.excess import (
     chance_corrected,
@@ -16,22 +17,26 @@ from estimators.excess import (
     excess_of_residuals,
 )
 from estimators.label_table import read_labels
-from estimators.truth_em import Start, confusion_step_numpy
+from estimators.truth_em import Start
 from theory import PanelError, difficulty_panel
 
 
 def say(rng, y, accuracy, n_classes):
     """Independent one-coin specialists."""
-    wrong = (y[:, None] + rng.integers(1, n_classes, size=(len(y), len(accuracy)))) % n_classes
+    wrong = (y[:, None] + rng.integers(1, n_classes, size=(len(y), np.shape(accuracy)[-1]))) % n_classes
     return np.where(rng.random(wrong.shape) < accuracy, y[:, None], wrong)
 
 
 def simulate(kind, n_classes, seed, n=2000, missing=0.2):
-    """Nine independents; six and five near-copies; six of ten that share a wrong answer."""
+    """Nine independents; nine on hard and easy samples; six and five near-copies; six of ten that share a lure."""
     rng = np.random.default_rng(seed)
     y = rng.integers(n_classes, size=n)
     if kind == "independent":
         labels = say(rng, y, rng.uniform(0.55, 0.85, 9), n_classes)
+    elif kind == "difficulty":
+        skill = rng.uniform(0.55, 0.85, 9)
+        right = 1.0 / (1.0 + np.exp(-np.log(skill / (1 - skill)) - rng.normal(size=(n, 1))))
+        labels = say(rng, y, right, n_classes)
     elif kind == "copies":
         one = say(rng, y, np.array([0.6]), n_classes)
         near = np.where(rng.random((n, 5)) < 0.95, one, rng.integers(n_classes, size=(n, 5)))
@@ -78,32 +83,32 @@ def test_objective_does_not_fall(model, correlation, smoothing):
         assert found.log_likelihood_ == found.objective_[-1]
 
 
-def test_compiled_core_equals_its_twin():
-    from estimators._kernels import confusion_step
-
+@pytest.mark.parametrize("n_classes", [1, 2, 4, 5])
+def test_compiled_step_equals_its_twin(n_classes, monkeypatch):
+    monkeypatch.setattr(em, "_BLOCK", 64)
     rng = np.random.default_rng(0)
-    labels, y = simulate("independent", 4, 0, n=500, missing=0.5)
+    y = rng.integers(n_classes, size=500)
+    labels = np.where(rng.random((500, 9)) < 0.5, y[:, None], rng.integers(n_classes, size=(500, 9)))
+    labels[rng.random(labels.shape) < 0.5] = -1
     labels[7] = -1
     table = read_labels(labels)
-    rates = rng.dirichlet(np.ones(4), size=(9, 4))
-    log_rates = np.ascontiguousarray(np.log(rates).transpose(0, 2, 1))
-    log_prior = np.log(rng.dirichlet(np.ones(4)))
+    rates = rng.dirichlet(np.ones(n_classes), size=(9, n_classes))
+    prior = rng.dirichlet(np.ones(n_classes))
+    prior[-1] = 0.0 if n_classes > 2 else prior[-1]  # a class that nobody named stays impossible
+    prior /= prior.sum()
     fixed = np.where(rng.random(500) < 0.1, y, -1)
-    start = Start(fixed, rng.random(500), np.ones(9))
-    expected = confusion_step_numpy(table, log_rates, log_prior, start)
-    q, counts = np.empty((500, 4)), np.empty((9, 4, 4))
-    value = confusion_step(
-        table.start, table.who, table.said, log_rates, log_prior, fixed, start.mass, q, counts
-    )
-    np.testing.assert_allclose(q, expected[0], atol=1e-13)
-    np.testing.assert_allclose(counts, expected[1], atol=1e-10)
-    assert value == pytest.approx(expected[2], rel=1e-12)
-    np.testing.assert_allclose(q[7], np.exp(log_prior) if fixed[7] < 0 else np.eye(4)[y[7]], atol=1e-12)
+    fixed[y == n_classes - 1] = -1
+    start = Start(fixed, rng.random(500), rng.random(9))
+    expected = em.confusion_step(table, rates, prior, start)
+    for _ in range(2):  # it works in the same memory again
+        q, counts, value = em._CompiledStep(table)(table, rates, prior, start)
+        np.testing.assert_allclose(q, expected[0], atol=1e-13)
+        np.testing.assert_allclose(counts, expected[1], atol=1e-10)
+        assert value == pytest.approx(expected[2], rel=1e-12)
+    np.testing.assert_allclose(q[7], prior if fixed[7] < 0 else np.eye(n_classes)[y[7]], atol=1e-9)
 
 
 def test_large_input_gives_the_same_as_small_steps(monkeypatch):
-    import estimators.truth_em as em
-
     labels, _ = simulate("independent", 3, 1)
     small = TruthInference().fit(labels)
     monkeypatch.setattr(em, "_WORTH_COMPILING", 0)
@@ -191,6 +196,22 @@ def test_known_truths_tell_a_shared_lure_from_skill(n_classes):
     assert told > max(blind, plain) + 0.02
 
 
+@pytest.mark.parametrize("kind", ["independent", "difficulty"])
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_the_discount_costs_little_where_nobody_copies(kind, n_classes):
+    rows = []
+    for seed in range(4):
+        labels, y = simulate(kind, n_classes, seed)
+        gold, rest = np.where(np.arange(2000) < 100, y, -1), np.arange(2000) >= 100
+        fits = [TruthInference("majority"), TruthInference(), TruthInference(correlation="discount")]
+        found = [accuracy(model.fit(labels), y) for model in fits]
+        rows.append([*found, *(accuracy(model.fit(labels, gold), y, rest) for model in fits[1:])])
+    majority, plain, discount, told, told_discount = np.mean(rows, axis=0)
+    assert plain > majority + 0.005
+    assert abs(discount - plain) < 0.006 and abs(told - plain) < 0.008
+    assert told - 0.03 < told_discount < told + 0.005
+
+
 def test_refining_needs_and_keeps_a_converged_fit():
     labels, y = simulate("copies", 4, 3)
     once = TruthInference(correlation="discount").fit(labels)
@@ -261,6 +282,44 @@ def test_sample_weights_count_as_repetition():
         np.testing.assert_allclose(weighted.error_rates_, repeated.error_rates_, atol=1e-8)
 
 
+@pytest.mark.parametrize("scale", [0.01, 100.0])
+def test_the_scale_of_weights_changes_no_step(scale):
+    labels, _ = simulate("independent", 3, 0, n=200)
+    one, other = TruthInference(), TruthInference()
+    one.set_params(smoothing=0.0).fit(labels)
+    other.set_params(smoothing=0.0).fit(labels, sample_weight=np.full(200, scale))
+    assert one.n_iter_ == other.n_iter_
+    np.testing.assert_allclose(other.proba_, one.proba_, atol=1e-10)
+
+
+def test_known_truths_of_weight_zero_teach_nothing():
+    labels, y = simulate("independent", 3, 0, n=80, missing=0.0)
+    labels, y = labels % 2, y % 2
+    gold = np.where(np.arange(80) < 60, y, -1)
+    gold[0] = 2  # a class of its own
+    weight = (np.arange(80) >= 60) * 1.0
+    for model in ("dawid_skene", "one_coin"):
+        for correlation in ("independent", "discount"):
+            terms = {"correlation": correlation, "smoothing": 0.0}
+            found = TruthInference(model, **terms).fit(labels, gold, sample_weight=weight)
+            assert np.isfinite(found.proba_).all() and np.isfinite(found.log_likelihood_)
+            assert found.prior_[2] == 0 and found.proba_[0].tolist() == [0, 0, 1]
+            if model == "dawid_skene":  # of three classes a coin's errors are spread over two
+                alone = TruthInference(model, **terms).fit(labels[60:])
+                np.testing.assert_allclose(found.proba_[60:, :2], alone.proba_, atol=1e-6)
+
+
+def test_a_silent_sample_has_only_its_own_options():
+    labels, _ = simulate("independent", 4, 0, n=40)
+    labels[0], labels[1] = -1, -1
+    counts = np.full(40, 4)
+    counts[:2] = 2, 3
+    for model in ("majority", "one_coin"):
+        found = TruthInference(model).fit(labels, n_options=counts).proba_
+        np.testing.assert_allclose(found[0], [0.5, 0.5, 0, 0])
+        np.testing.assert_allclose(found[1], [1 / 3, 1 / 3, 1 / 3, 0])
+
+
 def test_options_of_each_sample():
     panel = load_llm_panel("mathl5")
     plain = TruthInference("one_coin").fit(panel.answers)
@@ -312,7 +371,40 @@ def test_known_truths_by_name_and_labels_nobody_said():
     assert TruthInference().fit([[0, 1], [1, 1]], [1, -1]).labels_[0] == 1
 
 
+def test_gaps_of_every_kind_in_truths_and_long_frames():
+    labels, y = simulate("independent", 3, 0, n=40, missing=0.0)
+    known = np.where(np.arange(40) < 10, y, -1)
+    base = TruthInference().fit(labels, known)
+    holes = [pd.Series(known).astype("Int64").mask(known < 0), np.where(known < 0, np.nan, known)]
+    holes += [np.where(known < 0, gap, known.astype(object)) for gap in (None, pd.NA, "", float("nan"))]
+    for gold in holes:
+        found = TruthInference().fit(labels, gold)
+        np.testing.assert_array_equal(found.proba_, base.proba_)
+        assert found.classes_.dtype.kind == "i"
+    words = np.array(["x", "y", "z"], dtype=object)[labels]
+    words[3, 2] = ""
+    frame = pd.DataFrame(
+        {"sample": np.repeat(range(40), 9), "specialist": [*range(9)] * 40, "label": words.ravel()}
+    )
+    assert TruthInference().fit(frame).classes_.tolist() == ["x", "y", "z"]
+
+
 def test_refusals():
+    with pytest.raises(PanelError, match="gold names a sample twice"):
+        TruthInference().fit([[0, 1], [1, 1]], pd.Series([0, 1], index=[0, 0]))
+    with pytest.raises(
+        PanelError, match=r"gold says \[0.0\] where labels say \['a', 'b'\]: name the truth as the"
+    ):
+        TruthInference().fit([["a", "b"], ["b", "b"]], [0, np.nan])
+    for tol in ("x", np.nan):
+        with pytest.raises(PanelError, match="tol must be a number"):
+            TruthInference(tol=tol).fit([[0, 1], [1, 1]])
+    fitted = TruthInference().fit(np.full((4, 3, 2), 0.5))
+    for shape in ((4, 2, 2), (4, 3, 3), (4, 3)):
+        with pytest.raises(PanelError, match=r"panel needs \(3, 2\) \(specialist, output\) as in fit"):
+            fitted.fuse(np.full(shape, 0.5))
+    with pytest.raises(PanelError, match="infinite answers"):
+        fitted.fuse(np.full((4, 3, 2), np.inf))
     labels, y = simulate("independent", 2, 0, n=30)
     cases = [
         ({"model": "glad"}, "model must be 'dawid_skene'"),
