@@ -135,8 +135,8 @@ class TrackRecord(BaseEstimator):
                 )
             values, target = values[weight > 0], target[weight > 0]
         n_specialists, n_outputs = values.shape[1:]
-        self.task_ = task
         self.moments_ = no_moments(n_specialists, n_outputs, halflife=self.halflife)
+        self.task_ = task
         self.losses_ = np.zeros(n_specialists)
         self.mixed_loss_, self.n_labels_, self.n_dropped_ = 0.0, 0, 0
         self.weights_ = np.full(n_specialists, 1.0 / n_specialists)
@@ -335,7 +335,9 @@ class TrackRecord(BaseEstimator):
 
     def _from_moments(self) -> NDArray[np.float64]:
         matrix = self.second_moment()
-        n = max(round(float(self.moments_.effective_n().diagonal().min())), 2)
+        seen = self.moments_.effective_n().diagonal()
+        # whoever was never there says nothing of how much the others' record is worth
+        n = max(round(float(seen[seen > 0].min(initial=np.inf))), 2) if seen.any() else 2
         if self.rule == "covariance":
             if not matrix.any():
                 return np.full(len(matrix), 1.0 / len(matrix))

@@ -18,7 +18,6 @@ from estimators._compat import (
     check_feature_names_in,
     fit_context,
 )
-from estimators.specialists import Specialist
 from theory import PanelError
 
 
@@ -276,10 +275,9 @@ class PanelTransformer(TransformerMixin, BaseComposition):
     def _laid_out(self, panel: Any) -> Any:
         if self.flatten:
             return panel.values.reshape(len(panel), -1)
-        listed = dict(self.estimators)
-        members = [(name, listed[name]) for name in self._team._names]
-        costs = [float(m.cost) if isinstance(m, Specialist) else 1.0 for _, m in members]
-        owners = [(m.owner if isinstance(m, Specialist) else None) or name for name, m in members]
+        fitted = list(zip(self._team._names, self._team._members, strict=True))
+        costs = [float(getattr(member, "cost", 1.0)) for _, member in fitted]
+        owners = [getattr(member, "owner", None) or name for name, member in fitted]
         return panel.assign_coords(cost=("specialist", costs), owner=("specialist", owners))
 
     def _sk_visual_block_(self) -> Any:

@@ -307,3 +307,37 @@ def test_partial_fit_predicts_before_it_learns():
     assert reg.score(numbers, t) > 0.5
     with pytest.raises(PanelError, match="first call of partial_fit needs classes"):
         RobustFusionClassifier(team).partial_fit(X, y)
+
+
+def test_who_was_never_there_does_not_unlearn_the_others():
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=400)
+    panel = (y[:, None] + rng.normal(size=(400, 3)) * [0.1, 1.0, 1.0])[:, :, None]
+    panel[:, 2] = np.nan
+    weights = TrackRecord().fit(panel, y, task="regression").weights_
+    assert weights[0] > 0.9
+    nobody = TrackRecord().fit(np.full((5, 3, 1), np.nan), y[:5], task="regression").weights_
+    assert nobody == pytest.approx(np.full(3, 1 / 3))
+
+
+def test_a_record_that_is_refused_is_not_fitted():
+    record = TrackRecord(halflife=-1.0)
+    with pytest.raises(PanelError, match="halflife must be a positive number"):
+        record.fit(np.zeros((3, 2, 1)), np.zeros(3), task="regression")
+    assert not hasattr(record, "task_")
+
+
+def test_a_batch_that_is_refused_trains_nobody():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(80, 3))
+    y = (X[:, 0] > 0).astype(int)
+    team = [(name, SGDClassifier(loss="log_loss", random_state=0)) for name in "ab"]
+    clf = RobustFusionClassifier(team, fusion="covariance", keep_oof=False).partial_fit(
+        X[:40], y[:40], classes=[0, 1]
+    )
+    before = clf.estimators_[0].coef_.copy()
+    with pytest.raises(PanelError, match="Fit with keep_oof=True"):
+        clf.partial_fit(X[40:], y[40:])
+    assert np.array_equal(clf.estimators_[0].coef_, before)
+    clf.set_params(fusion="covariance", keep_oof=True).partial_fit(X[40:], y[40:])
+    assert not np.array_equal(clf.estimators_[0].coef_, before) and clf.oof_panel_.shape == (40, 2, 2)
