@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.utils.validation import check_consistent_length
 from torch import nn
 
 from estimators.answers import label_codes
@@ -222,6 +223,7 @@ class TorchSpecialist(Specialist):
             self.model_ = _Module(self, self.model, self.classes)
             return self
         part, present = select_view(X, self.view)
+        check_consistent_length(part, y, sample_weight)
         rows = np.arange(len(np.asarray(y))) if present is None else np.flatnonzero(present)
         if not len(rows):
             raise PanelError(f"view {self.view!r} is absent from every sample; nothing to fit on.")

@@ -219,3 +219,10 @@ def test_threads_that_share_a_frozen_module_do_not_switch_its_mode_under_each_ot
         thread.join()
     assert len(wrong) == 48 and not any(wrong)
     assert [part.training for part in net.modules()] == [True, False, True, True]
+
+
+def test_no_sample_is_left_out_for_want_of_a_truth():
+    member = trained()
+    for y, weight in ((Y[:50], None), (np.r_[Y, Y], None), (Y, np.ones(300))):
+        with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+            member.fit(X, y, sample_weight=weight)
