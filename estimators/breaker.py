@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 
 from estimators.replies import ABSTAINED, CHARGED, LATE, OK
 from theory import PanelError
@@ -75,10 +76,22 @@ class CircuitBreaker:
     _circuits: dict[str, _Circuit] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.streak < 1 or not 0 < self.rate <= 1 or not 0 < self.decay < 1 or self.cooldown <= 0:
+        given = {
+            key: getattr(self, key) for key in ("streak", "rate", "least", "decay", "cooldown", "longest")
+        }
+        numbers = all(isinstance(value, Real) for value in given.values())
+        if not (
+            numbers
+            and self.streak >= 1
+            and 0 < self.rate <= 1
+            and self.least >= 0
+            and 0 < self.decay < 1
+            and self.cooldown > 0
+            and self.longest > 0
+        ):
             raise PanelError(
-                "a breaker needs streak >= 1, 0 < rate <= 1, 0 < decay < 1 and cooldown > 0; got "
-                f"streak={self.streak}, rate={self.rate}, decay={self.decay}, cooldown={self.cooldown}."
+                "a breaker needs streak >= 1, 0 < rate <= 1, least >= 0, 0 < decay < 1, cooldown > 0 and longest > 0; got "
+                f"{', '.join(f'{key}={value!r}' for key, value in given.items())}."
             )
 
     def choose(self, names: Sequence[str], now: float, *, minimum: int) -> list[str]:
@@ -149,7 +162,7 @@ class CircuitBreaker:
         own.total = self.decay * own.total + 1.0
         if own.probing:
             own.probing = False
-            own.wait = min(2.0 * own.wait, self.longest)
+            own.wait = max(min(2.0 * own.wait, self.longest), own.wait)
             own.until = now + own.wait
         elif own.opened is None and (
             own.streak >= self.streak or (own.total >= self.least and own.failed / own.total >= self.rate)

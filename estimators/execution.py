@@ -262,6 +262,8 @@ class PanelExecutor:
     ) -> tuple[dict[int, Reply], set[int]]:
         """Say who is not asked, and which of them count as faults."""
         preset: dict[int, Reply] = {}
+        if isinstance(only, str):
+            raise PanelError(f"only takes a list of names; got {only!r}. Use [{only!r}].")
         if only is not None:
             stray = sorted(set(only) - set(self._names))
             if stray:
@@ -308,6 +310,8 @@ class PanelExecutor:
     def _check(self) -> None:
         if not isinstance(self.specialists, Mapping) or not self.specialists:
             raise PanelError("there is nobody to ask. Give specialists as {name: callable}.")
+        if not isinstance(self.breaker, CircuitBreaker | None):
+            raise PanelError(f"breaker must be a CircuitBreaker or None; got {type(self.breaker).__name__}.")
         for key, allowed in (
             ("mode", _MODES),
             ("spend", ("cautious", "declared")),

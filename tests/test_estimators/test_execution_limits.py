@@ -11,7 +11,7 @@ from asked_specialists import D, Honest
 from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
 
 import estimators.workers as workers
-from estimators import CircuitBreaker, PanelExecutor, Specialist, ask_panel
+from estimators import CircuitBreaker, PanelExecutor, Specialist, ask_and_fuse, ask_panel
 from estimators.background import takes_time_left
 from theory import BudgetError, PanelError, QuorumError
 
@@ -253,3 +253,38 @@ def test_threads_that_share_a_breaker_make_one_probe():
     for thread in threads:
         thread.join()
     assert sum(probes) == 1
+
+
+def test_a_short_panel_says_what_became_of_everybody():
+    def failing(x):
+        raise ConnectionError("no route")
+
+    team = {"a": failing, "b": lambda x: None, "c": one, "d": one, "e": one}
+    executor = PanelExecutor(team, n_byzantine=1, minimum=lambda f: 3 + f, mode="sync", deadline=20.0)
+    with pytest.raises(
+        QuorumError,
+        match=r"needs 3 \(1 charged\)\. late: c, d\. abstained: b\. unasked: e\. failed: 'a': ConnectionError: no route\. "
+        "Raise hard_deadline, or",
+    ):
+        executor.ask(0, only=list("abcd"))
+    with pytest.raises(
+        QuorumError,
+        match=r"needs 1 \(0 charged\)\. abstained: b\. Ask more specialists, or on_shortfall='degrade'\.",
+    ):
+        ask_panel({"b": lambda x: None}, 0, deadline=20.0)
+
+
+def test_other_wrong_arguments_are_refused_before_anybody_is_counted():
+    with PanelExecutor({"a": one, "b": one}, deadline=20.0) as executor:
+        with pytest.raises(PanelError, match=r"only takes a list of names; got 'a'. Use \['a'\]"):
+            executor.ask(0, only="a")
+        assert executor._calls.running == [0, 0]
+    with pytest.raises(PanelError, match="breaker must be a CircuitBreaker or None; got dict"):
+        PanelExecutor({"a": one}, breaker={})
+    with pytest.raises(PanelError, match="the minimum is the operator's own"):
+        ask_and_fuse("median", {"a": one}, 0, minimum=1)
+    for params in ({"cooldown": "5"}, {"least": -1.0}, {"longest": 0.0}):
+        with pytest.raises(
+            PanelError, match=r"a breaker needs streak >= 1, .* cooldown > 0 and longest > 0; got streak=3"
+        ):
+            CircuitBreaker(**params)
