@@ -98,9 +98,13 @@ class PrecomputedSpecialist(Specialist):
         model = self.model_
         answers, unknown = model.look_up(part)
         if len(unknown) and self.on_error == "raise":
+            like = next(iter(model.row))
+            hint = ""
+            if isinstance(like, str) != isinstance(unknown[0], str):
+                hint = f" The table has ids like {like!r}: turn one kind into the other."
             raise PanelError(
                 f"specialist {self._label()}: {len(unknown)} of {len(answers)} sample ids are not in the table (first: "
-                f"{unknown[0]!r}). Set on_error='abstain'."
+                f"{unknown[0]!r}). Set on_error='abstain'.{hint}"
             )
         note = (
             f"{len(unknown)} of {len(answers)} sample ids are not in the table and abstain (first: {unknown[0]!r})."

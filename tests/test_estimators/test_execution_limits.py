@@ -288,3 +288,20 @@ def test_other_wrong_arguments_are_refused_before_anybody_is_counted():
             PanelError, match=r"a breaker needs streak >= 1, .* cooldown > 0 and longest > 0; got streak=3"
         ):
             CircuitBreaker(**params)
+
+
+@pytest.mark.parametrize("mode", ["thread", "sync"])
+def test_a_large_request_is_frozen_once_for_all(mode):
+    x, seen = np.zeros(1 << 18), []
+
+    def look(own):
+        seen.append(own)
+        own.shape = (2, -1)  # its own view: the others' keep their shape
+        return [1.0]
+
+    answer = ask_panel({"a": look, "b": look, "c": look}, x, mode=mode, deadline=20.0)
+    assert (answer.status == "ok").all() and x.shape == (1 << 18,)
+    assert np.shares_memory(seen[0], seen[1]) and not np.shares_memory(seen[0], x)
+    for own in seen:
+        with pytest.raises(ValueError, match="cannot set WRITEABLE flag"):
+            own.setflags(write=True)

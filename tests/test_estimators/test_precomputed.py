@@ -173,3 +173,14 @@ def test_truth_values_of_numpy_are_classes():
     past = PrecomputedSpecialist({1: np.True_, 2: np.False_}).fit(None, None)
     assert past.classes_.tolist() == [False, True]
     assert past.predict(np.array([[1], [2]])).tolist() == [True, False]
+
+
+def test_ids_of_another_kind_are_told_apart():
+    past = PrecomputedSpecialist({"7": 1.0, "8": 2.0}).fit(None, None)
+    with pytest.raises(
+        PanelError,
+        match=r"1 of 1 sample ids are not in the table \(first: 7\).* has ids like '7': turn one kind",
+    ):
+        past.tell(np.array([[7]]))
+    with pytest.raises(PanelError, match=r"\(first: '9'\). Set on_error='abstain'.$"):
+        past.tell(np.array([["9"]]))
