@@ -360,7 +360,7 @@ class TrackRecord(BaseEstimator):
             loss = np.minimum((np.nan_to_num(errors) ** 2).sum(axis=2) / self._largest, 1.0)
         loss = np.where(here, loss, 0.0)
         decay = self.moments_.decay
-        log_w = self._log_weights
+        log_w, losses = self._log_weights.copy(), self.losses_.copy()  # those of a copy of this record stay
         for k, (own, there) in enumerate(zip(loss, here, strict=True)):
             label = self.n_labels_ + k + 1
             fade = decay
@@ -381,9 +381,10 @@ class TrackRecord(BaseEstimator):
                 moved = log_w[there] - rate * own[there]
                 # those present divide what they had among themselves
                 log_w[there] = moved - _log_sum(moved) + np.log(spoke)
-                self.losses_ += own
+                losses += own
             if self.rule == "fixed_share":
                 log_w = np.log((1.0 - self.share) * np.exp(log_w) + self.share / len(log_w))
+        self.losses_ = losses
         self._log_weights = log_w - _log_sum(log_w)
         self.weights_ = np.exp(self._log_weights)
 

@@ -16,6 +16,7 @@ from torch import nn
 
 from estimators.answers import label_codes
 from estimators.columns import take_rows
+from estimators.mid.trainer import seeded
 from estimators.specialists import Specialist, answerer_tags
 from estimators.views import select_view
 from theory import PanelError
@@ -252,7 +253,7 @@ class TorchSpecialist(Specialist):
         )
         shares = None if weight is None else torch.as_tensor(weight, dtype=inputs.dtype, device=self.device)
         width = truth.shape[1] if n_classes is None else n_classes
-        with _seeded(self.random_state, self.device):
+        with seeded(self.random_state, torch.device(self.device)):
             module.to(self.device).train()
             steps = torch.optim.Adam(module.parameters(), lr=self.learning_rate)
             for _ in range(self.epochs):
@@ -342,19 +343,6 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
             else:
                 for one, training in modes:
                     one.training = training
-
-
-@contextmanager
-def _seeded(seed: int, device: str) -> Iterator[None]:
-    """Seed the generators of the CPU and of one device, and put all back."""
-    place = torch.device(device)
-    cuda = place.type == "cuda"
-    with torch.random.fork_rng(devices=[place] if cuda else []):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every device
-        if cuda:
-            with torch.cuda.device(place):
-                torch.cuda.manual_seed(seed)
-        yield
 
 
 def _forward(module: nn.Module, part: Any, device: str, batch_size: int) -> torch.Tensor:

@@ -1,5 +1,7 @@
 """Records that fade: moments against batch formulas, regret bounds against simulation, requests that settle once."""
 
+import copy
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -341,3 +343,12 @@ def test_a_batch_that_is_refused_trains_nobody():
     assert np.array_equal(clf.estimators_[0].coef_, before)
     clf.set_params(fusion="covariance", keep_oof=True).partial_fit(X[40:], y[40:])
     assert not np.array_equal(clf.estimators_[0].coef_, before) and clf.oof_panel_.shape == (40, 2, 2)
+
+
+@pytest.mark.parametrize("rule", ["hedge", "bayes"])
+def test_a_copy_that_learns_leaves_the_record_as_it_was(rule):
+    record = TrackRecord(rule=rule, rate=0.5).fit(np.full((3, 2, 2), 0.5), [0, 1, 0])
+    before = record.losses_.copy(), record._log_weights.copy()
+    other = copy.copy(record).update(np.array([[[0.9, 0.1], [0.1, 0.9]]]), [0])
+    assert other.losses_[1] > before[0][1]
+    assert np.array_equal(record.losses_, before[0]) and np.array_equal(record._log_weights, before[1])
