@@ -221,6 +221,11 @@ class PanelExecutor:
         Returns
         -------
         PanelAnswer
+
+        Raises
+        ------
+        ValueError
+            If ``loop`` is neither, and as :meth:`ask` does; a cancelled wait leaves the request to its deadline.
         """
         if loop not in ("private", "caller"):
             raise PanelError(f"loop must be 'private' or 'caller'; got {loop!r}.")
