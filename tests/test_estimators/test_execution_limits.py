@@ -2,6 +2,11 @@
 
 import contextlib
 import functools
+import os
+import pathlib
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -305,3 +310,34 @@ def test_a_large_request_is_frozen_once_for_all(mode):
     for own in seen:
         with pytest.raises(ValueError, match="cannot set WRITEABLE flag"):
             own.setflags(write=True)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="process groups")
+def test_an_interrupt_of_the_whole_group_leaves_the_workers_at_work():
+    code = (
+        "import sys\n"
+        f"sys.path[:0] = {[str(pathlib.Path(__file__).resolve().parents[1])]!r}\n"
+        "import numpy as np\n"
+        "from asked_specialists import Honest, hanging\n"
+        "from estimators import PanelExecutor\n"
+        "if __name__ == '__main__':\n"
+        "    team = {'a': Honest(0), 'h': hanging}\n"
+        "    with PanelExecutor(team, mode='process', deadline=20.0) as executor:\n"
+        "        print('ready', flush=True)\n"
+        "        try:\n"
+        "            executor.ask(np.zeros(5))\n"
+        "        except KeyboardInterrupt:\n"
+        "            print(executor.ask(np.zeros(5), only=['a']).status.tolist())\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as run:
+        assert run.stdout.readline() == "ready\n"
+        time.sleep(0.5)
+        os.killpg(run.pid, signal.SIGINT)
+        out, err = run.communicate(timeout=30)
+    assert (run.returncode, out, err) == (0, "['ok', 'unasked']\n", "")
