@@ -316,13 +316,17 @@ class PanelLearning:
             team = self._check_team()
             self._names, self._members = [name for name, _ in team], [member for _, member in team]
             self._from_panel, self.failures_, self.calibrators_ = False, {}, {}
-        parts = [None if member.freeze else select_view(X, member.view) for member in self._members]
+        # a specialist whose fit failed is the text of its error, and stays away
+        parts = [
+            None if isinstance(member, str) or member.freeze else select_view(X, member.view)
+            for member in self._members
+        ]
         for name, part in zip(self._names, parts, strict=True):
             if part is not None and part[1] is not None:
                 raise PanelError(f"partial_fit needs the view of specialist {name!r} in every sample.")
         for member, seen in zip(self._members, parts, strict=True):
             if seen is None:
-                if not hasattr(member, "model_"):
+                if not isinstance(member, str) and not hasattr(member, "model_"):
                     member.fit(X, y)
                 continue
             if not hasattr(member, "model_"):

@@ -11,9 +11,9 @@ from sklearn.datasets import load_iris, make_regression
 from sklearn.linear_model import LogisticRegression, SGDClassifier, SGDRegressor
 from sklearn.naive_bayes import GaussianNB
 
-from estimators import RobustFusionClassifier, RobustFusionRegressor, TrackRecord
+from estimators import RobustFusionClassifier, RobustFusionRegressor, Specialist, TrackRecord
 from estimators.pair_moments import joined, no_moments
-from theory import PanelError
+from theory import FaultWarning, PanelError
 
 
 def naive_moments(errors, decay):
@@ -352,3 +352,16 @@ def test_a_copy_that_learns_leaves_the_record_as_it_was(rule):
     other = copy.copy(record).update(np.array([[[0.9, 0.1], [0.1, 0.9]]]), [0])
     assert other.losses_[1] > before[0][1]
     assert np.array_equal(record.losses_, before[0]) and np.array_equal(record._log_weights, before[1])
+
+
+def test_batches_go_on_without_a_specialist_whose_fit_failed():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(90, 3))
+    y = (X[:, 0] > 0).astype(int)
+    broken = Specialist(SGDClassifier(alpha=-1.0), on_error="abstain")
+    clf = RobustFusionClassifier([("a", SGDClassifier(loss="log_loss", random_state=0)), ("b", broken)])
+    with pytest.warns(FaultWarning, match="'b' failed in fit"):
+        clf.fit(X[:60], y[:60])
+    before = clf.estimators_[0].coef_.copy()
+    clf.partial_fit(X[60:], y[60:])
+    assert not np.array_equal(clf.estimators_[0].coef_, before) and clf.oof_panel_.shape == (90, 2, 2)

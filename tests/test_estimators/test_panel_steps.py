@@ -296,3 +296,12 @@ def test_costs_and_owners_are_those_of_the_team_that_was_fitted():
     before = step.transform(X[:5])
     step.set_params(estimators=[("other", LogisticRegression(max_iter=500))])
     xr.testing.assert_identical(step.transform(X[:5]), before)
+
+
+def test_a_specialist_that_failed_in_fit_keeps_its_cost_and_owner():
+    broken = Specialist(LogisticRegression(C=-1.0), cost=7.0, owner="them", on_error="abstain")
+    with pytest.warns(FaultWarning, match="'broken' failed in fit"):
+        step = PanelTransformer([("tree", DecisionTreeClassifier()), ("broken", broken)]).fit(X, Y)
+    panel = step.transform(X[:4])
+    assert panel["cost"].values.tolist() == [1.0, 7.0] and panel["owner"].values.tolist() == ["tree", "them"]
+    assert np.isnan(panel.sel(specialist="broken")).all()
