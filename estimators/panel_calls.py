@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from estimators.background import in_background, is_async, private_loop, probe_loop, takes_time_left
-from estimators.replies import Form, Reply, as_call, raised, reply_of
+from estimators.replies import BUSY, Form, Reply, as_call, raised, reply_of
 from estimators.workers import Worker
 from theory import PanelError
 
@@ -131,7 +131,7 @@ class Calls:
         Raises
         ------
         PanelError
-            If the request cannot be copied, or sent to a process. Nobody is called then.
+            If the request cannot be copied, or sent to a process, or the loop is closed. Nobody is called then.
         """
         try:
             items = self._items(x, places)
@@ -157,10 +157,20 @@ class Calls:
                 for i in later:
                     tasks[i] = own_loop.create_task(self._await(i, items[i], inbox, hard, release))
 
-            own_loop.call_soon_threadsafe(start)
+            try:
+                own_loop.call_soon_threadsafe(start)
+            except RuntimeError as error:
+                self.release(places)
+                raise PanelError(
+                    f"the loop given cannot be used ({error}). Give one that is running."
+                ) from error
         for i in places:
             if self.kinds[i] != "async":
-                in_background(partial(self._work, i, items[i], inbox, hard))
+                try:
+                    in_background(partial(self._work, i, items[i], inbox, hard))
+                except RuntimeError as error:  # no thread is left: nobody's fault, and the others are asked
+                    self.release([i])
+                    inbox.put((i, Reply(BUSY, text=f"it could not be called ({error})"), time.monotonic()))
 
         def cancel(pending: list[int]) -> None:
             for i in pending:

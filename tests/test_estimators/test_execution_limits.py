@@ -1,5 +1,6 @@
 """Panels at their limits: estimators of other classes, requests that cannot travel, threads that share."""
 
+import asyncio
 import contextlib
 import functools
 import os
@@ -341,3 +342,31 @@ def test_an_interrupt_of_the_whole_group_leaves_the_workers_at_work():
         os.killpg(run.pid, signal.SIGINT)
         out, err = run.communicate(timeout=30)
     assert (run.returncode, out, err) == (0, "['ok', 'unasked']\n", "")
+
+
+def test_without_threads_or_a_loop_nobody_stays_counted(monkeypatch):
+    async def later(x):
+        return [1.0]
+
+    calls = {"a": one, "b": one, "c": one}
+    with PanelExecutor(calls, deadline=20.0) as executor:
+        starts = iter([None, RuntimeError("can't start new thread"), None])
+
+        def start(work):
+            error = next(starts)
+            if error is not None:
+                raise error
+            work()
+
+        with monkeypatch.context() as patch:
+            patch.setattr("estimators.panel_calls.in_background", start)
+            answer = executor.ask(0)
+        assert answer.status.tolist() == ["ok", "busy", "ok"]
+        assert answer.errors["b"] == "it could not be called (can't start new thread)"
+        assert executor._calls.running == [0, 0, 0]
+    loop = asyncio.new_event_loop()
+    loop.close()
+    with PanelExecutor({"a": later, "b": one}, deadline=20.0) as executor:
+        with pytest.raises(PanelError, match=r"the loop given cannot be used \(Event loop is closed\)"):
+            executor.ask(0, loop=loop)
+        assert executor._calls.running == [0, 0]
