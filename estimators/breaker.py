@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 
 from estimators.replies import ABSTAINED, CHARGED, LATE, OK
 from theory import PanelError
+
+# One for all breakers: it is held for microseconds, and a lock of its own could be neither copied nor saved.
+_lock = threading.Lock()
 
 
 @dataclass
@@ -44,7 +50,8 @@ class CircuitBreaker:
     -----
     Failures are exceptions, deaths and refused answers; never disagreement with the fused answer, as
     colluders would vote honest specialists out. It never leaves fewer than the fusion needs: then those
-    quarantined longest are asked again. It is plain data, with no clock of its own.
+    quarantined longest are asked again. It is plain data, with no clock of its own; executors on several
+    threads may share one, if specialists of one name are the same.
 
     References
     ----------
@@ -69,10 +76,22 @@ class CircuitBreaker:
     _circuits: dict[str, _Circuit] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.streak < 1 or not 0 < self.rate <= 1 or not 0 < self.decay < 1 or self.cooldown <= 0:
+        given = {
+            key: getattr(self, key) for key in ("streak", "rate", "least", "decay", "cooldown", "longest")
+        }
+        numbers = all(isinstance(value, Real) for value in given.values())
+        if not (
+            numbers
+            and self.streak >= 1
+            and 0 < self.rate <= 1
+            and self.least >= 0
+            and 0 < self.decay < 1
+            and self.cooldown > 0
+            and self.longest > 0
+        ):
             raise PanelError(
-                "a breaker needs streak >= 1, 0 < rate <= 1, 0 < decay < 1 and cooldown > 0; got "
-                f"streak={self.streak}, rate={self.rate}, decay={self.decay}, cooldown={self.cooldown}."
+                "a breaker needs streak >= 1, 0 < rate <= 1, least >= 0, 0 < decay < 1, cooldown > 0 and longest > 0; got "
+                f"{', '.join(f'{key}={value!r}' for key, value in given.items())}."
             )
 
     def choose(self, names: Sequence[str], now: float, *, minimum: int) -> list[str]:
@@ -92,19 +111,22 @@ class CircuitBreaker:
         list of str
             In the order of ``names``. Those whose cool-down is over are among them, as probes.
         """
-        held = [
-            name
-            for name in names
-            if (own := self._circuits.get(name)) is not None and own.opened is not None and now < own.until
-        ]
-        held.sort(key=lambda name: -(self._circuits[name].opened or 0.0))
-        kept = set(held[: max(len(names) - minimum, 0)])
-        chosen = [name for name in names if name not in kept]
-        for name in chosen:
-            own = self._circuits.get(name)
-            if own is not None and own.opened is not None:
-                # one probe at a time, yet none whose outcome is never told holds it for ever
-                own.probing, own.until = True, max(own.until, now + own.wait)
+        with _lock:
+            held = [
+                name
+                for name in names
+                if (own := self._circuits.get(name)) is not None
+                and own.opened is not None
+                and now < own.until
+            ]
+            held.sort(key=lambda name: -(self._circuits[name].opened or 0.0))
+            kept = set(held[: max(len(names) - minimum, 0)])
+            chosen = [name for name in names if name not in kept]
+            for name in chosen:
+                own = self._circuits.get(name)
+                if own is not None and own.opened is not None:
+                    # one probe at a time, yet none whose outcome is never told holds it for ever
+                    own.probing, own.until = True, max(own.until, now + own.wait)
         return chosen
 
     def observe(self, name: str, status: str, now: float) -> None:
@@ -119,6 +141,10 @@ class CircuitBreaker:
         now : float
             Time in seconds.
         """
+        with _lock:
+            self._observe(name, status, now)
+
+    def _observe(self, name: str, status: str, now: float) -> None:
         own = self._circuits.setdefault(name, _Circuit())
         late = status == LATE
         if status in (OK, ABSTAINED):
@@ -136,7 +162,7 @@ class CircuitBreaker:
         own.total = self.decay * own.total + 1.0
         if own.probing:
             own.probing = False
-            own.wait = min(2.0 * own.wait, self.longest)
+            own.wait = max(min(2.0 * own.wait, self.longest), own.wait)
             own.until = now + own.wait
         elif own.opened is None and (
             own.streak >= self.streak or (own.total >= self.least and own.failed / own.total >= self.rate)
@@ -172,4 +198,15 @@ class CircuitBreaker:
         bool
             False if lateness opened it.
         """
-        return self.is_open(name) and not self._circuits[name].by_lateness
+        own = self._circuits.get(name)  # once: another thread may close it in between
+        return own is not None and own.opened is not None and not own.by_lateness
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+# A child forked while another thread holds the lock would wait for ever.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

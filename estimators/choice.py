@@ -21,6 +21,7 @@ from theory import PanelError
 if TYPE_CHECKING:
     import pandas as pd
 
+_COLUMNS = ("loss", "gain", "se", "behind", "behind_se", "level")
 _LEAST = 20  # rows: below, no paired comparison is worth its noise
 
 
@@ -33,6 +34,7 @@ class AutoFusion(BaseEstimator):
         Simplest first. Defaults: of classes the mean, the log pool, covariance weights, the best single
         specialist and an arbiter; of numbers the mean, covariance weights and the best single
         specialist.
+        Names that occur more than once are numbered: ``arbiter-1``, ``arbiter-2``.
     margin : float
         Standard errors of the paired difference within which a simpler candidate is preferred.
     cv : int
@@ -47,12 +49,14 @@ class AutoFusion(BaseEstimator):
     weights_ : ndarray of shape (specialist,), or None
         Its weights; equal ones where it learns none.
     table_ : DataFrame
-        By candidate: cross-fitted ``loss`` (error rate, or squared error), its paired ``gain`` over
-        the first candidate with standard error ``se``, and the ``brier`` score of classes.
+        By candidate: cross-fitted ``loss`` (error rate, or squared error); its paired ``gain`` over
+        the first candidate with standard error ``se``; how far it is ``behind`` the lowest loss, with
+        ``behind_se``; whether it is ``level`` with it; and the ``brier`` score of classes.
     refused_ : dict
         Candidates that this panel cannot serve, with their reason.
     reason_ : str
-        The outcome in words.
+        The outcome in words: who was level with the lowest loss, whom the Brier score left, which of these is
+        the simplest, by how much it beats the first candidate, and who was refused.
 
     Notes
     -----
@@ -119,7 +123,7 @@ class AutoFusion(BaseEstimator):
         Raises
         ------
         PanelError
-            If there is no candidate, or none can serve this panel.
+            If there is no candidate, none can serve this panel, or a parameter is out of range.
         """
         values, target, weight = read_training(panel, y, task, sample_weight)
         given = _default_candidates(task) if self.candidates is None else list(self.candidates)
@@ -127,9 +131,11 @@ class AutoFusion(BaseEstimator):
             raise PanelError(
                 f"AutoFusion needs a candidate and margin >= 0; got {len(given)} and {self.margin!r}."
             )
-        names = [fusion_name(fusion) for fusion in given]
+        names = _numbered([fusion_name(fusion) for fusion in given])
         truth = np.asarray(y) if task == "classification" else target
-        fold = own_folds(len(values), self.cv) if folds is None else np.asarray(folds)
+        if not isinstance(self.cv, int | np.integer) or self.cv < 1:
+            raise PanelError(f"cv must be a whole number >= 1; got {self.cv!r}.")
+        fold = own_folds(len(values), self.cv, groups) if folds is None else np.asarray(folds)
         self.refused_: dict[str, str] = {}
         self.task_ = task
         compared = len(given) > 1 and len(values) >= _LEAST and len(np.unique(fold)) > 1
@@ -182,7 +188,7 @@ class AutoFusion(BaseEstimator):
         import pandas as pd
 
         self.chosen_ = name
-        self.table_: pd.DataFrame = pd.DataFrame(columns=["loss", "gain", "se"])
+        self.table_: pd.DataFrame = pd.DataFrame(columns=list(_COLUMNS))
         self.reason_ = (
             f"{name} without a comparison: {n_samples} samples in one fold, or fewer than {_LEAST}."
         )
@@ -205,33 +211,60 @@ class AutoFusion(BaseEstimator):
             for name, answer in fused.items():
                 every[name]["brier"] = losses(table, _tempered(answer, truth, weight))["brier"]
         first = next(iter(every.values()))[main]
-        rows = {}
+        mean = {name: float(np.average(loss[main], weights=weight)) for name, loss in every.items()}
+        lowest = min(mean, key=mean.__getitem__)
+        rows: dict[str, dict[str, Any]] = {}
         for name, loss in every.items():
             gain, se = paired(first - loss[main], weight, groups)
-            rows[name] = {"loss": float(np.average(loss[main], weights=weight)), "gain": gain, "se": se}
+            behind, behind_se = paired(loss[main] - every[lowest][main], weight, groups)
+            level = self._level(loss[main] - every[lowest][main], weight, groups)
+            rows[name] = dict(zip(_COLUMNS, (mean[name], gain, se, behind, behind_se, level), strict=True))
             if "brier" in loss:
                 rows[name]["brier"] = float(np.average(loss["brier"], weights=weight))
         self.table_ = pd.DataFrame.from_dict(rows, orient="index")
-        names = list(rows)
-        lowest = min(names, key=lambda name: rows[name]["loss"])
-        standing = [n for n in names if self._level(every[n][main] - every[lowest][main], weight, groups)]
-        if "brier" in rows[lowest]:
+        level_ones = [name for name in rows if rows[name]["level"]]
+        standing = level_ones
+        if kind == "probabilities":
             # error rates within noise are told apart by the Brier score, which varies less
             best = min(standing, key=lambda name: rows[name]["brier"])
             standing = [
                 n for n in standing if self._level(every[n]["brier"] - every[best]["brier"], weight, groups)
             ]
         self.chosen_ = standing[0]
-        text = f"{self.chosen_}: cross-fitted {main.replace('_', ' ')} {rows[self.chosen_]['loss']:.4g}"
-        if self.chosen_ != lowest:
-            text += f", level with {lowest} ({rows[lowest]['loss']:.4g})"
-        if self.chosen_ != names[0]:
-            text += f"; {names[0]} has {rows[names[0]]['loss']:.4g}"
-        self.reason_ = f"{text}."
+        self.reason_ = self._in_words(rows, main.replace("_", " "), level_ones, standing)
+
+    def _in_words(
+        self, rows: dict[str, dict[str, Any]], main: str, level: list[str], standing: list[str]
+    ) -> str:
+        chosen, first = self.chosen_, next(iter(rows))
+        own = rows[chosen]
+        text = f"{chosen}: cross-fitted {main} {own['loss']:.4g}"
+        if len(level) > 1:
+            text += f"; within {self.margin:g} standard errors of the lowest are {', '.join(level)}"
+        if len(standing) < len(level):
+            text += f"; by Brier score {', '.join(standing)} {'is' if len(standing) == 1 else 'are'} left"
+        if len(standing) > 1:
+            text += f"; {chosen} is the simplest of them"
+        if chosen != first:
+            text += (
+                f"; {first} has {rows[first]['loss']:.4g}, which is {own['gain']:.2g} more (standard error "
+                f"{own['se']:.2g})"
+            )
+        if self.refused_:
+            text += f"; refused: {', '.join(self.refused_)}"
+        return f"{text}."
 
     def _level(self, behind: NDArray[np.float64], weight: Any, groups: Any) -> bool:
         mean, se = paired(behind, weight, groups)
         return mean <= self.margin * se + 1e-12
+
+
+def _numbered(names: list[str]) -> list[str]:
+    """Tell candidates of one name apart."""
+    return [
+        f"{name}-{names[: k + 1].count(name)}" if names.count(name) > 1 else name
+        for k, name in enumerate(names)
+    ]
 
 
 def cross_fit(

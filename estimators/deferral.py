@@ -35,7 +35,8 @@ class Defer(BaseEstimator):
     risk : float, optional
         Most that may be wrong among the answered.
     delta : float
-        How often the promise of ``risk`` may fail, over the draw of the samples fitted on.
+        How often the promise of ``risk`` may fail, over the draw of the samples fitted on; the stages of a
+        cascade share it evenly.
 
     Notes
     -----
@@ -118,7 +119,7 @@ class Defer(BaseEstimator):
             doubt = 1.0 - (two[:, 1] - two[:, 0])
         return np.where(result.n_present > 0, doubt, np.inf)
 
-    def threshold(self, doubt: Any, wrong: Any, *, sample_weight: Any = None) -> float:
+    def threshold(self, doubt: Any, wrong: Any, *, sample_weight: Any = None, stages: int = 1) -> float:
         """Find the doubt up to which to answer.
 
         Parameters
@@ -129,6 +130,9 @@ class Defer(BaseEstimator):
             Whether the answer was wrong.
         sample_weight : array-like of shape (sample,), optional
             Counts of the samples.
+        stages : int, default 1
+            Stages of a cascade, each of which has a threshold: a promise holds if all of them do, so each may
+            fail in ``delta`` / ``stages``.
 
         Returns
         -------
@@ -139,7 +143,7 @@ class Defer(BaseEstimator):
         if self.coverage is not None:
             return coverage_threshold(doubt, self.coverage, sample_weight=sample_weight)
         assert self.risk is not None
-        return risk_threshold(doubt, wrong, self.risk, delta=self.delta, sample_weight=sample_weight)
+        return risk_threshold(doubt, wrong, self.risk, delta=self.delta / stages, sample_weight=sample_weight)
 
 
 def coverage_threshold(doubt: Any, coverage: float, *, sample_weight: Any = None) -> float:

@@ -113,7 +113,8 @@ def escalation_curve(
     Raises
     ------
     PanelError
-        If nobody, or everybody, is expensive, or the panel, truths and costs do not fit.
+        If nobody, or everybody, is expensive, a parameter is out of range, or the panel, truths and costs do not
+        fit.
 
     Notes
     -----
@@ -135,8 +136,15 @@ def escalation_curve(
     True
     """
     values, target, _ = read_training(panel, y, "classification")
+    if not isinstance(points, int | np.integer) or points < 2:
+        raise PanelError(f"points must be a whole number >= 2; got {points!r}.")
     dear = np.zeros(values.shape[1], dtype=bool)
-    dear[np.asarray(expensive)] = True
+    try:
+        dear[np.asarray(expensive)] = True
+    except IndexError as error:
+        raise PanelError(
+            f"expensive takes positions from 0 to {len(dear) - 1}, or {len(dear)} truth values; got {expensive!r}."
+        ) from error
     price = np.ones(len(dear)) if costs is None else np.asarray(costs, dtype=np.float64)
     if not dear.any() or dear.all() or price.shape != dear.shape or not (price >= 0).all():
         raise PanelError(

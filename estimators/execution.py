@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from numbers import Real
 from typing import Any, Self
 
 import numpy as np
@@ -16,9 +16,9 @@ from estimators.answers import label_codes
 from estimators.background import in_background
 from estimators.breaker import CircuitBreaker
 from estimators.panel_answer import Close, PanelAnswer
-from estimators.panel_calls import Calls, Inbox, take
+from estimators.panel_calls import Calls, Inbox
 from estimators.panel_clock import Board, Deadline, Rules, wait_for_replies
-from estimators.replies import BUSY, QUARANTINED, UNASKED, Form, Reply
+from estimators.replies import BUSY, CHARGED, OK, QUARANTINED, UNASKED, Form, Reply
 from estimators.shortfall import check_shortfall
 from theory import PanelError
 
@@ -165,13 +165,15 @@ class PanelExecutor:
         hard = soft if own_hard is None else self._moment(start, own_hard)
         if hard < soft:
             raise PanelError(f"hard_deadline={hard - start:g} is before deadline={soft - start:g}.")
-        preset, proved = self._left_out(only, start)
-        board = Board(len(self._names), set(range(len(self._names))) - preset.keys())
+        needed = self._minimum(self.n_byzantine)
+        preset, proved = self._left_out(only, start, needed)
+        asked = sorted(set(range(len(self._names))) - preset.keys())
+        board = Board(len(self._names), set(asked))
         board.charged_before = len(proved)
         rules = Rules(
             self.n_byzantine,
             self._minimum,
-            self._minimum(self.n_byzantine) if self.quorum is None else self.quorum,
+            needed if self.quorum is None else self.quorum,
             start,
             soft,
             hard,
@@ -179,13 +181,12 @@ class PanelExecutor:
             self.on_shortfall == "degrade",
         )
         inbox: Inbox = Inbox()
-        cancel = self._calls.send(x, sorted(board.pending), inbox, hard, loop)
-        if self.mode == "sync":
-            self._calls.call_in_turn(x, board, rules)
-        wait_for_replies(board, rules, partial(take, inbox), time.monotonic)
-        pending = sorted(board.pending)
-        if pending:
-            cancel(pending)
+        take, cancel = self._calls.send(x, asked, inbox, hard, loop)
+        try:
+            wait_for_replies(board, rules, take, time.monotonic)
+        finally:  # whoever interrupts the wait leaves nobody running
+            if board.pending:
+                cancel(sorted(board.pending))
         elapsed = time.monotonic() - start
         close = Close(
             self._names,
@@ -220,7 +221,14 @@ class PanelExecutor:
         Returns
         -------
         PanelAnswer
+
+        Raises
+        ------
+        ValueError
+            If ``loop`` is neither, and as :meth:`ask` does; a cancelled wait leaves the request to its deadline.
         """
+        if loop not in ("private", "caller"):
+            raise PanelError(f"loop must be 'private' or 'caller'; got {loop!r}.")
         own = asyncio.get_running_loop()
         done: asyncio.Future[PanelAnswer] = own.create_future()
 
@@ -254,9 +262,13 @@ class PanelExecutor:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _left_out(self, only: Sequence[str] | None, now: float) -> tuple[dict[int, Reply], set[int]]:
+    def _left_out(
+        self, only: Sequence[str] | None, now: float, needed: int
+    ) -> tuple[dict[int, Reply], set[int]]:
         """Say who is not asked, and which of them count as faults."""
         preset: dict[int, Reply] = {}
+        if isinstance(only, str):
+            raise PanelError(f"only takes a list of names; got {only!r}. Use [{only!r}].")
         if only is not None:
             stray = sorted(set(only) - set(self._names))
             if stray:
@@ -264,20 +276,17 @@ class PanelExecutor:
                     f"only names {stray}, who are no specialists; there are {list(self._names)}."
                 )
             preset = {i: Reply(UNASKED) for i, name in enumerate(self._names) if name not in set(only)}
-        with self._calls.lock:
-            for i, count in enumerate(self._calls.running):
-                if i not in preset and count >= self.max_in_flight:
-                    preset[i] = Reply(BUSY, text=f"{count} earlier calls are still running")
+        wanted = [i for i in range(len(self._names)) if i not in preset]
+        for i, count in self._calls.reserve(wanted, self.max_in_flight).items():
+            preset[i] = Reply(BUSY, text=f"{count} earlier calls are still running")
         proved: set[int] = set()
-        with self._lock:
-            if self.breaker is not None:
-                names = [name for i, name in enumerate(self._names) if i not in preset]
-                chosen = set(self.breaker.choose(names, now, minimum=self._minimum(self.n_byzantine)))
-                for i, name in enumerate(self._names):
-                    if i not in preset and name not in chosen:
-                        preset[i] = Reply(QUARANTINED, text="it kept failing")
-                        if self.breaker.is_proved(name):
-                            proved.add(i)
+        if self.breaker is not None:
+            names = [self._names[i] for i in wanted if i not in preset]
+            chosen = set(self.breaker.choose(names, now, minimum=needed))
+            held = [i for i in wanted if i not in preset and self._names[i] not in chosen]
+            self._calls.release(held)
+            preset |= dict.fromkeys(held, Reply(QUARANTINED, text="it kept failing"))
+            proved = {i for i in held if self.breaker.is_proved(self._names[i])}
         return preset, proved
 
     def _tell_breaker(self, answer: PanelAnswer) -> None:
@@ -285,10 +294,9 @@ class PanelExecutor:
             return
         now = time.monotonic()
         status = answer.status.reshape(-1, len(self._names))
-        with self._lock:
-            for i, name in enumerate(self._names):
-                own = status[:, i]
-                self.breaker.observe(name, "ok" if (own == "ok").any() else str(own[0]), now)
+        for i, name in enumerate(self._names):
+            own = sorted(status[:, i].tolist(), key=lambda word: (word != OK, word not in CHARGED))
+            self.breaker.observe(name, own[0], now)
 
     def _minimum(self, n_byzantine: int) -> int:
         if callable(self.minimum):
@@ -298,13 +306,17 @@ class PanelExecutor:
     def _moment(self, start: float, time_given: float | Deadline) -> float:
         if isinstance(time_given, Deadline):
             return time_given.at
-        if not 0 < time_given < float("inf"):
-            raise PanelError(f"a deadline is a positive number of seconds; got {time_given!r}.")
-        return start + time_given
+        seconds: Any = time_given
+        number = isinstance(seconds, Real) and not isinstance(seconds, bool)
+        if not number or not 0 < seconds < float("inf"):
+            raise PanelError(f"a deadline is a positive number of seconds; got {seconds!r}.")
+        return start + seconds
 
     def _check(self) -> None:
-        if not self.specialists:
+        if not isinstance(self.specialists, Mapping) or not self.specialists:
             raise PanelError("there is nobody to ask. Give specialists as {name: callable}.")
+        if not isinstance(self.breaker, CircuitBreaker | None):
+            raise PanelError(f"breaker must be a CircuitBreaker or None; got {type(self.breaker).__name__}.")
         for key, allowed in (
             ("mode", _MODES),
             ("spend", ("cautious", "declared")),
@@ -314,15 +326,24 @@ class PanelExecutor:
             if getattr(self, key) not in allowed:
                 raise PanelError(f"{key} must be one of {allowed}; got {getattr(self, key)!r}.")
         n = len(self.specialists)
-        for key, least, most in (("n_byzantine", 0, n - 1), ("quorum", 1, n), ("max_in_flight", 1, None)):
+        limits = {
+            "n_byzantine": (0, n - 1),
+            "quorum": (1, n),
+            "minimum": (1, None),
+            "max_in_flight": (1, None),
+        }
+        for key, (least, most) in limits.items():
             value = getattr(self, key)
-            if value is None and key == "quorum":
+            if (value is None and key in ("quorum", "minimum")) or (key == "minimum" and callable(value)):
                 continue
-            whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-            if not whole or value < least or (most is not None and value > most):
-                raise PanelError(
-                    f"{key} must be a whole number from {least} to {most or 'any'}; got {value!r}."
-                )
+            if not _is_whole(value) or value < least or (most is not None and value > most):
+                upper = "up" if most is None else f"to {most}"
+                raise PanelError(f"{key} must be a whole number from {least} {upper}; got {value!r}.")
+        shape = self.shape
+        if shape is not None and not (
+            isinstance(shape, tuple) and len(shape) in (1, 2) and all(_is_whole(k) and k > 0 for k in shape)
+        ):
+            raise PanelError(f"shape must be (output,) or (sample, output); got {shape!r}.")
         if self._minimum(self.n_byzantine) > n:
             raise PanelError(
                 f"n_byzantine={self.n_byzantine} needs at least {self._minimum(self.n_byzantine)} specialists; got {n}. "
@@ -331,6 +352,10 @@ class PanelExecutor:
         soft = self._moment(0.0, self.deadline)
         if self.hard_deadline is not None and self._moment(0.0, self.hard_deadline) < soft:
             raise PanelError(f"hard_deadline={self.hard_deadline:g} is before deadline={self.deadline:g}.")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def ask_panel(

@@ -308,24 +308,33 @@ class PanelLearning:
         """Predict, then learn: the answers to this batch join the record before it is trained on."""
         from estimators.views import select_view
 
-        panel = None if not hasattr(self, "_fuser") else self._asked(X)[0]
-        if panel is None:
+        learned = None
+        if hasattr(self, "_fuser"):
+            learned = copy.copy(self)
+            learned.fallback_ = ""
+            learned.update(self._asked(X)[0], y)  # refuses before anybody is trained
+        else:
             team = self._check_team()
             self._names, self._members = [name for name, _ in team], [member for _, member in team]
             self._from_panel, self.failures_, self.calibrators_ = False, {}, {}
-        for name, member in zip(self._names, self._members, strict=True):
-            if member.freeze:
-                if not hasattr(member, "model_"):
+        # a specialist whose fit failed is the text of its error, and stays away
+        parts = [
+            None if isinstance(member, str) or member.freeze else select_view(X, member.view)
+            for member in self._members
+        ]
+        for name, part in zip(self._names, parts, strict=True):
+            if part is not None and part[1] is not None:
+                raise PanelError(f"partial_fit needs the view of specialist {name!r} in every sample.")
+        for member, seen in zip(self._members, parts, strict=True):
+            if seen is None:
+                if not isinstance(member, str) and not hasattr(member, "model_"):
                     member.fit(X, y)
                 continue
-            part, present = select_view(X, member.view)
-            if present is not None:
-                raise PanelError(f"partial_fit needs the view of specialist {name!r} in every sample.")
             if not hasattr(member, "model_"):
                 member.model_ = clone(member.model)
             more = {"classes": classes} if self._task == "classification" and classes is not None else {}
-            member.model_.partial_fit(part, y, **more)
-        if panel is None:
+            member.model_.partial_fit(seen[0], y, **more)
+        if learned is None:
             self.estimators_ = [member.model_ for member in self._members]
             self.methods_ = {n: m.answer_method_ for n, m in zip(self._names, self._members, strict=True)}
             self._begin(y, None)
@@ -336,8 +345,7 @@ class PanelLearning:
             self.track_record_ = None
             self._learn(none)
         else:
-            self.fallback_ = ""
-            self.update(panel, y)
+            vars(self).update(vars(learned))
 
 
 def _calibrated_across(

@@ -135,8 +135,8 @@ class TrackRecord(BaseEstimator):
                 )
             values, target = values[weight > 0], target[weight > 0]
         n_specialists, n_outputs = values.shape[1:]
-        self.task_ = task
         self.moments_ = no_moments(n_specialists, n_outputs, halflife=self.halflife)
+        self.task_ = task
         self.losses_ = np.zeros(n_specialists)
         self.mixed_loss_, self.n_labels_, self.n_dropped_ = 0.0, 0, 0
         self.weights_ = np.full(n_specialists, 1.0 / n_specialists)
@@ -335,7 +335,9 @@ class TrackRecord(BaseEstimator):
 
     def _from_moments(self) -> NDArray[np.float64]:
         matrix = self.second_moment()
-        n = max(round(float(self.moments_.effective_n().diagonal().min())), 2)
+        seen = self.moments_.effective_n().diagonal()
+        # whoever was never there says nothing of how much the others' record is worth
+        n = max(round(float(seen[seen > 0].min(initial=np.inf))), 2) if seen.any() else 2
         if self.rule == "covariance":
             if not matrix.any():
                 return np.full(len(matrix), 1.0 / len(matrix))
@@ -358,7 +360,7 @@ class TrackRecord(BaseEstimator):
             loss = np.minimum((np.nan_to_num(errors) ** 2).sum(axis=2) / self._largest, 1.0)
         loss = np.where(here, loss, 0.0)
         decay = self.moments_.decay
-        log_w = self._log_weights
+        log_w, losses = self._log_weights.copy(), self.losses_.copy()  # those of a copy of this record stay
         for k, (own, there) in enumerate(zip(loss, here, strict=True)):
             label = self.n_labels_ + k + 1
             fade = decay
@@ -379,9 +381,10 @@ class TrackRecord(BaseEstimator):
                 moved = log_w[there] - rate * own[there]
                 # those present divide what they had among themselves
                 log_w[there] = moved - _log_sum(moved) + np.log(spoke)
-                self.losses_ += own
+                losses += own
             if self.rule == "fixed_share":
                 log_w = np.log((1.0 - self.share) * np.exp(log_w) + self.share / len(log_w))
+        self.losses_ = losses
         self._log_weights = log_w - _log_sum(log_w)
         self.weights_ = np.exp(self._log_weights)
 

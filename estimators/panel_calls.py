@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import pickle
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -14,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from estimators.background import in_background, is_async, private_loop, probe_loop, takes_time_left
-from estimators.panel_clock import Board, Rules
-from estimators.replies import Form, Reply, as_call, raised, reply_of
+from estimators.replies import BUSY, Form, Reply, as_call, raised, reply_of
 from estimators.workers import Worker
 from theory import PanelError
 
@@ -54,7 +54,7 @@ class Calls:
     ):
         self.form, self.isolate = form, isolate
         self.names = tuple(specialists)
-        self.calls = [as_call(member) for member in specialists.values()]
+        self.calls = [as_call(member, form.codes) for member in specialists.values()]
         self.kinds = [_kind(name, call, mode) for name, call in zip(self.names, self.calls, strict=True)]
         self.wants_time = [takes_time_left(call) for call in self.calls]
         self.running = [0] * len(self.calls)
@@ -69,6 +69,34 @@ class Calls:
             if worker is not None:
                 worker.ready.wait()
 
+    def reserve(self, places: Iterable[int], most: int) -> dict[int, int]:
+        """Count a call of each specialist that has room for one more.
+
+        Parameters
+        ----------
+        places : iterable of int
+            Whom to call.
+        most : int
+            Calls of one specialist that may run at a time.
+
+        Returns
+        -------
+        dict of int to int
+            Those without room, and how many of their calls run; they are not counted.
+        """
+        with self.lock:  # looked at and counted at once: requests may come from several threads
+            full = {i: self.running[i] for i in places if self.running[i] >= most}
+            for i in places:
+                if i not in full:
+                    self.running[i] += 1
+        return full
+
+    def release(self, places: Iterable[int]) -> None:
+        """Take back calls that were counted and are not made."""
+        with self.lock:
+            for i in places:
+                self.running[i] -= 1
+
     def close(self) -> None:
         """End the worker processes."""
         for worker in self.workers:
@@ -77,15 +105,15 @@ class Calls:
 
     def send(
         self, x: Any, places: list[int], inbox: Any, hard: float, loop: Any
-    ) -> Callable[[list[int]], None]:
-        """Start the calls.
+    ) -> tuple[Callable[[float], tuple[int, Reply, float] | None], Callable[[list[int]], None]]:
+        """Start the calls, or in the mode "sync" get ready to make them one after the other.
 
         Parameters
         ----------
         x : object
             The request.
         places : list of int
-            Whom to call.
+            Whom to call; each is counted by :meth:`reserve`.
         inbox : Inbox
             Gets (place, reply, moment).
         hard : float
@@ -95,9 +123,23 @@ class Calls:
 
         Returns
         -------
-        callable
+        take : callable
+            Gets seconds to wait; gives the next (place, reply, moment), or None.
+        cancel : callable
             Gets the places of those still running, and stops them as far as can be.
+
+        Raises
+        ------
+        PanelError
+            If the request cannot be copied, or sent to a process, or the loop is closed. Nobody is called then.
         """
+        try:
+            items = self._items(x, places)
+        except BaseException:
+            self.release(places)
+            raise
+        if places and self.kinds[places[0]] == "sync":
+            return self._in_turn(items, inbox, hard)
         later = [i for i in places if self.kinds[i] == "async"]
         tasks: dict[int, asyncio.Task[None]] = {}
         own_loop = (loop or private_loop()) if later else None
@@ -109,21 +151,26 @@ class Calls:
                     waiting.discard(i)
                     self.running[i] -= 1
 
-        with self.lock:
-            for i in places:
-                self.running[i] += 1
         if own_loop is not None:
-            items = {i: self._own_copy(x) for i in later}
 
             def start() -> None:
                 for i in later:
                     tasks[i] = own_loop.create_task(self._await(i, items[i], inbox, hard, release))
 
-            own_loop.call_soon_threadsafe(start)
+            try:
+                own_loop.call_soon_threadsafe(start)
+            except RuntimeError as error:
+                self.release(places)
+                raise PanelError(
+                    f"the loop given cannot be used ({error}). Give one that is running."
+                ) from error
         for i in places:
-            if self.kinds[i] in ("thread", "process"):
-                item = x if self.kinds[i] == "process" else self._own_copy(x)
-                in_background(partial(self._work, i, item, inbox, hard))
+            if self.kinds[i] != "async":
+                try:
+                    in_background(partial(self._work, i, items[i], inbox, hard))
+                except RuntimeError as error:  # no thread is left: nobody's fault, and the others are asked
+                    self.release([i])
+                    inbox.put((i, Reply(BUSY, text=f"it could not be called ({error})"), time.monotonic()))
 
         def cancel(pending: list[int]) -> None:
             for i in pending:
@@ -138,7 +185,22 @@ class Calls:
                     lambda: [task.cancel() for i, task in tasks.items() if i in gone]
                 )
 
-        return cancel
+        return partial(take, inbox), cancel
+
+    def _in_turn(
+        self, items: dict[int, Any], inbox: Any, hard: float
+    ) -> tuple[Callable[[float], tuple[int, Reply, float] | None], Callable[[list[int]], None]]:
+        """Call one after the other in this thread, one each time that the clock asks for a reply."""
+        left = dict(items)
+
+        def call_next(seconds: float) -> tuple[int, Reply, float] | None:
+            if seconds <= 0:
+                return None
+            i = next(iter(left))
+            self._work(i, left.pop(i), inbox, hard)
+            return take(inbox, 0.0)
+
+        return call_next, lambda _: self.release(left)
 
     def _work(self, i: int, item: Any, inbox: Any, hard: float) -> None:
         worker, end = self.workers[i], hard if self.wants_time[i] else None
@@ -147,8 +209,9 @@ class Calls:
             reply = worker.ask(item, hard, inbox) if worker else reply_of(own, item, self.form, end)
         except BaseException as error:
             reply = raised(error)
-        with self.lock:
-            self.running[i] -= 1
+        finally:
+            with self.lock:
+                self.running[i] -= 1
         inbox.put((i, reply, time.monotonic()))
 
     async def _await(
@@ -163,38 +226,34 @@ class Calls:
             release(i)
         inbox.put((i, reply, time.monotonic()))
 
-    def call_in_turn(self, x: Any, board: Board, rules: Rules) -> None:
-        """Call one after the other in this thread, as long as there is time.
-
-        Parameters
-        ----------
-        x : object
-            The request.
-        board : Board
-            Filled.
-        rules : Rules
-            With the deadlines.
-        """
-        for i in sorted(board.pending):
-            now = time.monotonic()
-            if now >= rules.hard_deadline or (now >= rules.deadline and board.tally()[0] >= rules.quorum):
-                with self.lock:
-                    self.running[i] -= 1
-                continue
-            inbox: SimpleQueue[tuple[int, Reply, float]] = SimpleQueue()
-            self._work(i, self._own_copy(x), inbox, rules.hard_deadline)
-            _, reply, moment = inbox.get()
-            board.post(i, reply, moment - rules.start)
+    def _items(self, x: Any, places: list[int]) -> dict[int, Any]:
+        """Give each of those called its own request."""
+        if type(x) is np.ndarray and x.dtype != object and self.isolate is None and x.nbytes > _COPIED:
+            # A view can be made writable again, and torch writes through one; bytes cannot be written to, so
+            # one copy serves all.
+            x = np.frombuffer(x.tobytes(), dtype=x.dtype).reshape(x.shape)
+        if not any(self.kinds[i] == "process" for i in places):
+            return {i: self._own_copy(x) for i in places}
+        try:
+            packed = pickle.dumps(x)  # once for all of them
+        except Exception as error:
+            raise PanelError(
+                f"the request ({type(x).__name__}) cannot be sent to worker processes ({error}). Send plain data, or use "
+                "mode='thread'."
+            ) from error
+        return {i: packed if self.kinds[i] == "process" else self._own_copy(x) for i in places}
 
     def _own_copy(self, x: Any) -> Any:
-        if type(x) is np.ndarray and x.dtype != object:
-            if self.isolate is False:
-                return x
-            if x.nbytes <= _COPIED or self.isolate:
-                return x.copy()
-            # A view can be made writable again, and torch writes through one; bytes cannot be written to.
-            return np.frombuffer(x.tobytes(), dtype=x.dtype).reshape(x.shape)
-        return copy.deepcopy(x) if self.isolate else x
+        if type(x) is np.ndarray and x.dtype != object and self.isolate is not False:
+            return x.copy() if self.isolate or x.nbytes <= _COPIED else x.view()
+        if not self.isolate:
+            return x
+        try:
+            return copy.deepcopy(x)
+        except Exception as error:
+            raise PanelError(
+                f"the request ({type(x).__name__}) cannot be copied ({error}). Send plain data, or set isolate=False."
+            ) from error
 
 
 def take(inbox: Inbox, seconds: float) -> tuple[int, Reply, float] | None:

@@ -81,17 +81,23 @@ class _PanelFusion(BaseEstimator):
         else:
             values = self._as_cube(X)
         if reset:
-            self._names = tuple(names if names is not None else map(str, range(values.shape[1])))
-            self._outputs = outputs
+            for word, own in (("specialist", names), ("output", outputs)):
+                twice = [one for one in own or () if own.count(one) > 1]
+                if twice:
+                    raise PanelError(
+                        f"the {word} {twice[0]!r} occurs {len(twice)} times. Give each its own name."
+                    )
+            self._named, self._outputs = names, outputs
+            self._names = tuple(map(str, range(values.shape[1]) if names is None else names))
             self.n_features_in_ = values.shape[1]
             return values
         for axis, seen, own, word in (
-            (1, self._names, names, "specialist"),
+            (1, self._named, names, "specialist"),
             (2, self._outputs, outputs, "output"),
         ):
             if own is None or seen is None or list(seen) == own:
                 continue
-            if sorted(map(str, seen)) != sorted(map(str, own)):
+            if len(own) != len(seen) or set(own) != set(seen):
                 raise PanelError(f"the panel has the {word}s {own}; fitted were {list(seen)}. Select those.")
             values = np.take(values, [own.index(one) for one in seen], axis=axis)
         if values.shape[1:] != (len(self._names), self._n_outputs):

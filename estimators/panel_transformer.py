@@ -261,6 +261,11 @@ class PanelTransformer(TransformerMixin, BaseComposition):
             X, y, sample_weight=sample_weight, groups=groups
         )
         self._team = team
+        listed = [(name, dict(self.estimators)[name]) for name in team._names]
+        self._told = {
+            "cost": [float(m.cost) if isinstance(m, Specialist) else 1.0 for _, m in listed],
+            "owner": [(m.owner if isinstance(m, Specialist) else None) or name for name, m in listed],
+        }
         self.named_estimators_ = team.named_estimators_
         self.oof_coverage_ = team.oof_coverage_
         for key in ("classes_", "n_features_in_", "feature_names_in_"):
@@ -276,11 +281,7 @@ class PanelTransformer(TransformerMixin, BaseComposition):
     def _laid_out(self, panel: Any) -> Any:
         if self.flatten:
             return panel.values.reshape(len(panel), -1)
-        listed = dict(self.estimators)
-        members = [(name, listed[name]) for name in self._team._names]
-        costs = [float(m.cost) if isinstance(m, Specialist) else 1.0 for _, m in members]
-        owners = [(m.owner if isinstance(m, Specialist) else None) or name for name, m in members]
-        return panel.assign_coords(cost=("specialist", costs), owner=("specialist", owners))
+        return panel.assign_coords({key: ("specialist", told) for key, told in self._told.items()})
 
     def _sk_visual_block_(self) -> Any:
         names, members = zip(*self.estimators, strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -111,7 +112,7 @@ class Form:
             return Reply(status, text=text) if bad.any() else Reply(ABSTAINED)
         rows = np.where(gone, ABSTAINED, np.where(~finite, "nonfinite", np.where(~good, "range", OK)))
         values[rows != OK] = np.nan
-        if not (rows == OK).any():
+        if (rows == rows[0]).all():
             return Reply(str(rows[0]), text=text if bad.any() else "")
         return Reply(OK, values, text if bad.any() else "", rows)
 
@@ -137,12 +138,16 @@ def reply_of(call: Callable[..., Any], x: Any, form: Form, end: float | None) ->
     try:
         said = call(x) if end is None else call(x, time_left=max(end - time.monotonic(), 0.0))
         return form.read(said)
+    except AnswerError as error:
+        return Reply(error.status, text=str(error)[:_LONGEST])
     except BaseException as error:
         return raised(error)
 
 
 def raised(error: BaseException) -> Reply:
-    """Give the reply of a specialist that raised."""
+    """Give the reply of a specialist that raised; an interrupt in the main thread is the user's and goes on."""
+    if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+        raise error
     try:
         text = f"{type(error).__name__}: {error}"[:_LONGEST]
     except BaseException:
@@ -150,13 +155,15 @@ def raised(error: BaseException) -> Reply:
     return Reply(RAISED, text=text)
 
 
-def as_call(member: Any) -> Callable[..., Any]:
+def as_call(member: Any, codes: Mapping[Any, int] | None = None) -> Callable[..., Any]:
     """Give what is called of a specialist: itself, or the method of a fitted estimator that answers.
 
     Parameters
     ----------
     member : callable or estimator
         A function, or something with ``tell``, ``predict_proba`` or ``predict``.
+    codes : mapping of label to int, optional
+        Classes, in whose order an estimator's probabilities are put.
 
     Returns
     -------
@@ -167,22 +174,40 @@ def as_call(member: Any) -> Callable[..., Any]:
     TypeError
         If it has none of these.
     """
-    if hasattr(member, "tell"):
-        return _Told(member)
-    for method in ("predict_proba", "predict"):
+    for method in ("tell", "predict_proba", "predict"):
         if hasattr(member, method):
-            return getattr(member, method)  # type: ignore[no-any-return]
+            return _Estimator(member, method, codes)
     if not callable(member):
         raise TypeError(f"a specialist is a callable or a fitted estimator; got {type(member).__name__}.")
     return member  # type: ignore[no-any-return]
 
 
-class _Told:
-    """A fitted Specialist as a function that says which samples it leaves out."""
+class _Estimator:
+    """A fitted estimator as a function: one row of numbers per sample, in the order of the classes."""
 
-    def __init__(self, member: Any):
-        self.member = member
+    def __init__(self, member: Any, method: str, codes: Mapping[Any, int] | None):
+        self.member, self.method, self.codes = member, method, codes
 
-    def __call__(self, x: Any) -> tuple[Any, Any]:
-        answers, absent, _ = self.member.tell(x)
-        return answers, absent
+    def __call__(self, x: Any) -> Any:
+        said = getattr(self.member, self.method)(x)
+        own = getattr(self.member, "classes_", None)
+        if self.method == "tell":
+            answers, absent, _ = said
+            return self._in_order(answers, own), absent
+        if self.method == "predict":
+            # one number per sample: (sample,) would be read as the outputs of a single one
+            votes = np.asarray(said).reshape(len(said), -1)
+            said = votes if own is None else (votes == np.asarray(own)).astype(np.float64)
+        return self._in_order(said, own)
+
+    def _in_order(self, answers: Any, own: Any) -> Any:
+        if self.codes is None or own is None:
+            return answers
+        labels = np.asarray(own).tolist()
+        if labels == list(self.codes):
+            return answers
+        if set(labels) != set(self.codes):
+            raise AnswerError(
+                "labels", f"it answers for the classes {labels[:10]} instead of {list(self.codes)[:10]}."
+            )
+        return np.asarray(answers)[:, [labels.index(label) for label in self.codes]]

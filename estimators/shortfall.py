@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from estimators.panel_answer import PanelAnswer
-from estimators.replies import BUSY, CHARGED, LATE, QUARANTINED
+from estimators.replies import ABSTAINED, BUSY, CHARGED, LATE, QUARANTINED, UNASKED
 from theory import BudgetError, FaultWarning, QuorumError
 
 _SHOWN = 5
@@ -56,12 +56,17 @@ def check_shortfall(
         needed = minimum(max(0, f - charged))
         feasible = next((b for b in range(f, -1, -1) if minimum(b) <= admitted), None)
         lower = "" if feasible is None or feasible == f else f"lower n_byzantine to {feasible}, "
-        groups = [f"{word}: {_some(answer.who(word))}." for word in (LATE, BUSY) if answer.who(word)]
+        words = (LATE, BUSY, ABSTAINED, UNASKED, QUARANTINED)
+        groups = [f"{word}: {_some(answer.who(word))}." for word in words if answer.who(word)]
+        failed = [f"{name!r}: {answer.errors.get(name, '')[:80]}" for name in answer.who(*CHARGED)]
+        if failed:
+            groups.append(f"failed: {_some(failed)}.")
+        longer = "Raise hard_deadline, " if answer.who(LATE, BUSY) else "Ask more specialists, "
         text = (
             f"{admitted} of {n} specialists answered within {answer.elapsed:.2f} s; {rule} with n_byzantine={f} needs "
             f"{needed} ({charged} charged). {' '.join(groups)}"
         ).strip()
-        error = QuorumError(f"{text} Raise hard_deadline, {lower}or on_shortfall='degrade'.")
+        error = QuorumError(f"{text} {longer}{lower}or on_shortfall='degrade'.")
     if on_shortfall == "raise":
         raise error
     if (answer.n_byzantine_used < 0).any():

@@ -13,7 +13,7 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import ClassifierTags, InputTags, RegressorTags, Tags, TargetTags, get_tags
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, has_fit_parameter
 
 from estimators._compat import check_method_params, routing_enabled
 from estimators.columns import take_rows
@@ -69,6 +69,11 @@ class Specialist(MetaEstimatorMixin, BaseEstimator):
         The fitted model.
     classes_ : ndarray
         Classes of a fitted classifier.
+
+    Notes
+    -----
+    Callbacks of an ensemble are told of every specialist and fold, and do not reach inside: the model may be
+    fitted in another process.
 
     Examples
     --------
@@ -127,6 +132,8 @@ class Specialist(MetaEstimatorMixin, BaseEstimator):
         PanelError
             If a parameter is out of range, the view does not exist or is absent everywhere, or the
             model cannot answer by ``method``.
+        ValueError
+            If X, y and weights have different numbers of samples.
         TypeError
             If there are weights that the model cannot take.
         sklearn.exceptions.NotFittedError
@@ -137,6 +144,7 @@ class Specialist(MetaEstimatorMixin, BaseEstimator):
             self.model_ = self._frozen_model()
             return self
         part, present = select_view(X, self.view)
+        check_consistent_length(part, y, sample_weight)  # rows that have the view are picked out of all three
         target = np.asarray(y)
         if present is not None:
             if not present.any():

@@ -19,15 +19,16 @@ def save_state(obj: Any, path: str | os.PathLike[str]) -> None:
     Parameters
     ----------
     obj : object
-        A :class:`RobustFusionClassifier` or ``Regressor``, a panel step, a learned fusion, a specialist, a
-        fusion operator or chain, an array or a DataArray; or lists and dicts of these.
+        A :class:`RobustFusionClassifier` or ``Regressor``, an early or deliberative one, a panel step, a learned
+        fusion, a specialist, a fusion operator or chain, an array or a DataArray; or lists and dicts of these.
     path : str or path
         Replaced if it exists; the file appears whole or not at all.
 
     Raises
     ------
     StateError
-        If it holds something that can be saved in no way: a function, a client, a torch module.
+        If it holds something that can be saved in no way: a function, a client, a torch module (so no
+        mid fusion: save its ``module_.state_dict()`` with torch).
 
     Notes
     -----
@@ -48,7 +49,12 @@ def save_state(obj: Any, path: str | os.PathLike[str]) -> None:
     'nearest_neighbor_mixing >> trimmed_mean'
     """
     encoder = Encoder()
-    state = encoder.encode(obj, type(obj).__name__)
+    try:
+        state = encoder.encode(obj, type(obj).__name__)
+    except RecursionError as error:
+        raise StateError(
+            f"the {type(obj).__name__} holds itself, or is nested too deeply to be saved. Save its parts."
+        ) from error
     head = {
         "format": FORMAT,
         "library": _version("consilience"),

@@ -7,7 +7,8 @@ import io
 import json
 import math
 import os
-import tempfile
+import secrets
+import stat
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -77,12 +78,15 @@ def write_archive(path: str | os.PathLike[str], head: Mapping[str, Any], state: 
         text = json.dumps(document, allow_nan=False)
     except (ValueError, TypeError, RecursionError) as error:
         raise StateError(f"{path}: the state cannot be written as JSON ({error}).") from error
-    folder = os.path.dirname(os.path.abspath(path))
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".state-")
+    temporary = os.path.join(os.path.dirname(os.path.abspath(path)), f".state-{secrets.token_hex(8)}")
+    # not by tempfile, which makes files that nobody else may read
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
         with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
             for name, blob in [(_STATE, text.encode()), *entries.items()]:
                 archive.writestr(zipfile.ZipInfo(name, _WHEN), blob)
+        if os.path.exists(path):
+            os.chmod(temporary, stat.S_IMODE(os.stat(path).st_mode))
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
@@ -155,6 +159,9 @@ def _read(path: str, file: Any, max_bytes: int) -> tuple[dict[str, Any], Parts]:
         if kind == "npy":
             parts.arrays[stem] = _array(path, name, blob, row)
         elif kind == "skops":
+            with zipfile.ZipFile(io.BytesIO(blob)) as model:  # a zip, too, that skops unpacks whole
+                if sum(info.file_size for info in model.infolist()) > max_bytes:
+                    raise StateError(f"{path}: {name} unpacks to more than max_bytes={max_bytes}.")
             parts.models[stem] = blob
         else:
             raise StateError(f"{path}: {name} is neither an array nor a model.")

@@ -38,18 +38,32 @@ CLASSES: dict[str, str] = {
             *("PanelFusionClassifier", "PanelFusionRegressor", "PanelTransformer", "PrecomputedSpecialist"),
             *("RobustFusionClassifier", "RobustFusionRegressor", "SkillWeights", "Specialist"),
             *("TemperatureScaling", "TopSpecialists", "TrackRecord", "TruthInference"),
+            *("Adjudicator", "Critic", "DeliberativeClassifier", "DeliberativeRegressor", "Escalation"),
+            *("EarlyFusionClassifier", "EarlyFusionRegressor"),
+            *("EscalationCurve", "FusedAnswer", "RiskCoverage"),
         ),
         "estimators",
     ),
+    "BlockScaling": "fusion.early",
+    "Door": "estimators.deliberation_escalation",
+    "Hearing": "estimators.hearing",
+    "Memory": "estimators.deliberation_memory",
     "PairMoments": "estimators.pair_moments",
     "PanelFuser": "estimators.fusions",
     "Prices": "theory",
     "ResidualScale": "estimators.conformal",
+    "ScaledConcat": "fusion.early",
+    "Sealed": "estimators.hearing",
+    "StageGain": "estimators.deliberation_escalation",
     "StoredAnswers": "estimators.stored",
     "StoredPanel": "estimators.learning",
+    "Temperature": "fusion.deliberative",
     "_Circuit": "estimators.breaker",
 }
 _OWN = ("theory", "fusion", "estimators")
+# Kinds whose subclasses hold more than comes back: a mask, an order, a default.
+_LOSING = (list, dict, np.ma.MaskedArray, np.matrix)
+_BUILT = (list, dict, Bunch)
 _TAG = "$"
 
 
@@ -90,6 +104,11 @@ class Encoder:
             return value
         if type(value) is float:
             return value if math.isfinite(value) else {_TAG: "float", "value": repr(value)}
+        if type(value) not in _BUILT and isinstance(value, _LOSING):
+            raise StateError(
+                f"{where!r} is a {type(value).__name__}, which would come back as a plain {_plain_kind(value)}. Turn it "
+                "into one, or save its parts."
+            )
         if isinstance(value, list):
             return [self.encode(one, where) for one in value]
         if isinstance(value, tuple | set | frozenset) and type(value) in (tuple, set, frozenset):
@@ -135,11 +154,11 @@ class Encoder:
     def _new_object(self, value: Any, where: str) -> dict[str, Any]:
         kind = type(value)
         root = kind.__module__.split(".")[0]
-        if root == "fusion":
+        if root == "fusion" and kind.__name__ not in CLASSES:
             return self._operator(value, where)
         if root in _OWN:
             return self._own(value, where)
-        if root == "xarray" and hasattr(value, "dims"):
+        if root == "xarray" and hasattr(value, "dims") and not hasattr(value, "data_vars"):
             coords = {str(k): [list(c.dims), c.values] for k, c in value.coords.items()}
             fields = {
                 "values": value.values,
@@ -184,7 +203,8 @@ class Encoder:
         name = type(value).__name__
         if name not in CLASSES:
             raise StateError(
-                f"{where!r} is a {name}, which holds a function, a client or a module. Leave it out, or pickle it yourself."
+                f"{where!r} is a {name}, which no state can hold: it may hold a function, a client or a module. Leave it "
+                "out, or pickle it yourself."
             )
         state = dict(vars(value))
         if name == "PrecomputedSpecialist":
@@ -309,6 +329,10 @@ class Decoder:
                 "file and what they do."
             )
         return skops.loads(blob, trusted=self.trusted)
+
+
+def _plain_kind(value: Any) -> str:
+    return "array" if isinstance(value, np.ndarray) else "dict" if isinstance(value, dict) else "list"
 
 
 def own_class(name: str) -> Any:

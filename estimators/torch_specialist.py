@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.utils.validation import check_consistent_length
 from torch import nn
 
 from estimators.answers import label_codes
 from estimators.columns import take_rows
+from estimators.mid.trainer import seeded
 from estimators.specialists import Specialist, answerer_tags
 from estimators.views import select_view
 from theory import PanelError
@@ -28,7 +32,8 @@ class TorchSpecialist(Specialist):
     model : torch.nn.Module
         Gets a float tensor (sample, ...) of its view, and gives (sample, output).
     classes : sequence, optional
-        Labels of the outputs of a module that is fitted already. With a loss they are learned from ``y``.
+        Labels of the module's outputs, in their order. With a loss they are learned from ``y`` by default;
+        give them where some training samples, or folds, may lack one.
     task : {"classification", "regression"}
         What it answers with.
     method : {"logits", "proba"}
@@ -39,11 +44,12 @@ class TorchSpecialist(Specialist):
         None: the module is frozen; clones share it. Else ``fit`` trains a copy; a callable gets outputs and
         targets and gives a scalar.
     epochs, batch_size, learning_rate : int, int, float
-        Of the training loop (Adam); the batch size serves ``predict`` too.
+        Of the training loop (Adam), whose batches differ by one sample at most; ``predict``, too, takes so many
+        samples at a time.
     device : str
         Where it runs.
     random_state : int
-        Seed of shuffling and dropout; the global state of torch stays as it was.
+        Seed of shuffling and dropout; the global state of torch stays as it was, that of ``device`` included.
     view, calibration, cost, owner, on_error, name : object
         As in :class:`Specialist`.
 
@@ -57,7 +63,8 @@ class TorchSpecialist(Specialist):
     Notes
     -----
     Answers are made in evaluation mode without gradients, in the dtype of the module's parameters, and come
-    back as float64. The mode that the module was in is restored.
+    back as float64. The modes that the module and its parts were in are restored once nobody asks it any more;
+    several threads may ask at a time.
 
     References
     ----------
@@ -153,7 +160,13 @@ class TorchSpecialist(Specialist):
             )
         part, present = select_view(X, self.view)
         caught: list[torch.Tensor] = []
-        hook = layers[self.layer].register_forward_hook(lambda _m, _i, out: caught.append(out.detach()))
+        me = threading.get_ident()  # others may be asking the same module
+
+        def catch(_module: Any, _inputs: Any, out: torch.Tensor) -> None:
+            if threading.get_ident() == me:
+                caught.append(out.detach())
+
+        hook = layers[self.layer].register_forward_hook(catch)
         try:
             rows = None if present is None else np.flatnonzero(present)
             _forward(module, part if rows is None else take_rows(part, rows), self.device, self.batch_size)
@@ -198,7 +211,9 @@ class TorchSpecialist(Specialist):
         Raises
         ------
         PanelError
-            If a parameter is out of range, ``classes`` is missing, or the view is absent everywhere.
+            If a parameter is out of range, ``classes`` is missing or lacks a label, the module's outputs are not
+            as many as classes or targets, its parameters are not finite after training, or the view is absent
+            everywhere.
         """
         self._check_params()
         if self.freeze:
@@ -209,40 +224,64 @@ class TorchSpecialist(Specialist):
             self.model_ = _Module(self, self.model, self.classes)
             return self
         part, present = select_view(X, self.view)
+        check_consistent_length(part, y, sample_weight)
         rows = np.arange(len(np.asarray(y))) if present is None else np.flatnonzero(present)
         if not len(rows):
             raise PanelError(f"view {self.view!r} is absent from every sample; nothing to fit on.")
         truth = np.asarray(y)[rows]
         weight = None if sample_weight is None or not self.use_weights else np.asarray(sample_weight)[rows]
-        classes = np.unique(truth) if self.task == "classification" else None
-        target = truth if classes is None else np.searchsorted(classes, truth)
+        classes, target = None, truth
+        if self.task == "classification":
+            classes = np.unique(truth) if self.classes is None else np.asarray(self.classes)
+            codes = label_codes(classes)
+            stray = [label for label in np.unique(truth).tolist() if label not in codes]
+            if stray:
+                raise PanelError(f"y holds {stray[:10]}, which are not among classes={list(codes)[:10]}.")
+            target = np.array([codes[label] for label in truth.tolist()], dtype=np.int64)
         module = copy.deepcopy(self.model)
-        self._train(module, take_rows(part, rows), target, weight)
+        self._train(module, take_rows(part, rows), target, weight, None if classes is None else len(classes))
         self.model_ = _Module(self, module, classes)
         return self
 
-    def _train(self, module: nn.Module, part: Any, target: NDArray[Any], weight: Any) -> None:
+    def _train(
+        self, module: nn.Module, part: Any, target: NDArray[Any], weight: Any, n_classes: int | None
+    ) -> None:
         inputs = _tensor(part, module, self.device)
         truth = torch.as_tensor(target, device=self.device)
         truth = (
             truth.long() if self.task == "classification" else truth.to(inputs.dtype).reshape(len(truth), -1)
         )
         shares = None if weight is None else torch.as_tensor(weight, dtype=inputs.dtype, device=self.device)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.random_state)
+        width = truth.shape[1] if n_classes is None else n_classes
+        with seeded(self.random_state, torch.device(self.device)):
             module.to(self.device).train()
             steps = torch.optim.Adam(module.parameters(), lr=self.learning_rate)
             for _ in range(self.epochs):
-                for rows in torch.randperm(len(inputs)).split(self.batch_size):
+                # of equal size: a last batch of one sample is more than batch normalization can take
+                for rows in torch.randperm(len(inputs)).tensor_split(-(-len(inputs) // self.batch_size)):
                     steps.zero_grad()
                     share = None if shares is None else shares[rows]
-                    self._loss(module(inputs[rows]), truth[rows], share).backward()
+                    self._loss(module(inputs[rows]), truth[rows], share, width).backward()
                     steps.step()
         module.eval()
+        if not all(bool(torch.isfinite(one).all()) for one in module.parameters()):
+            raise PanelError(
+                f"specialist {self._label()} has parameters that are not finite after training. Lower learning_rate, or "
+                "look for NaN in X and y."
+            )
 
-    def _loss(self, said: torch.Tensor, truth: torch.Tensor, share: Any) -> torch.Tensor:
+    def _loss(self, said: torch.Tensor, truth: torch.Tensor, share: Any, width: int) -> torch.Tensor:
         if not isinstance(self.loss, str):
             return self.loss(said, truth)  # type: ignore[misc]
+        said = said.reshape(
+            len(truth), -1
+        )  # (sample,) minus (sample, 1) would be every sample minus every other
+        if said.shape[1] != width:
+            what = "classes" if self.task == "classification" else "targets"
+            raise PanelError(
+                f"specialist {self._label()} gives {said.shape[1]} outputs for {width} {what}. Change its last layer"
+                f"{', or give classes= if y lacks some' if what == 'classes' else ''}."
+            )
         if self.loss == "cross_entropy":
             logits = said if self.method == "logits" else said.clamp_min(1e-12).log()
             each = nn.functional.cross_entropy(logits, truth, reduction="none")
@@ -280,14 +319,36 @@ class _Module:
         return said[:, 0] if said.shape[1] == 1 else said
 
 
-def _forward(module: nn.Module, part: Any, device: str, batch_size: int) -> torch.Tensor:
-    was = module.training
-    module.to(device).eval()
+# Modules that answer right now: how many ask each, and the modes of its parts. Clones share a frozen module, and
+# the first who is done must not switch dropout on again for the others.
+_asked: dict[int, tuple[int, list[tuple[nn.Module, bool]]]] = {}
+_asked_lock = threading.Lock()
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    with _asked_lock:
+        count, modes = _asked.get(id(module), (0, []))
+        if not count:
+            modes = [(one, one.training) for one in module.modules()]
+            module.eval()
+        _asked[id(module)] = (count + 1, modes)
     try:
-        with torch.no_grad():
-            said = [module(rows) for rows in _tensor(part, module, device).split(batch_size)]
+        yield
     finally:
-        module.train(was)
+        with _asked_lock:
+            count, modes = _asked.pop(id(module))
+            if count > 1:
+                _asked[id(module)] = (count - 1, modes)
+            else:
+                for one, training in modes:
+                    one.training = training
+
+
+def _forward(module: nn.Module, part: Any, device: str, batch_size: int) -> torch.Tensor:
+    module.to(device)
+    with _evaluating(module), torch.no_grad():
+        said = [module(rows) for rows in _tensor(part, module, device).split(batch_size)]
     whole = torch.cat(said).double().cpu()
     return whole.reshape(len(whole), -1)
 

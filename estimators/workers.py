@@ -5,6 +5,8 @@ from __future__ import annotations
 import atexit
 import json
 import pickle
+import signal
+import struct
 import threading
 import time
 import weakref
@@ -89,13 +91,13 @@ class Worker:
         self.failure = "" if said == _READY else said.decode(errors="replace")
         self.ready.set()
 
-    def ask(self, x: Any, end: float, request: object) -> Reply:
+    def ask(self, x: bytes, end: float, request: object) -> Reply:
         """Send a request and wait for the answer, or for the end of the process.
 
         Parameters
         ----------
-        x : object
-            The request.
+        x : bytes
+            The pickled request.
         end : float
             Monotonic time by which it should have answered.
         request : object
@@ -115,20 +117,22 @@ class Worker:
             if time.monotonic() >= end:
                 return Reply(LATE)
             self.request = request
+            reply, text = None, ""
             try:
                 # Seconds, and not the moment: a monotonic clock may differ between processes.
-                self.pipe.send_bytes(pickle.dumps((x, end - time.monotonic())))
-                return decode(self.pipe.recv_bytes(self.max_bytes))
+                self.pipe.send_bytes(struct.pack("<d", end - time.monotonic()) + x)
+                reply = decode(self.pipe.recv_bytes(self.max_bytes))
             except (EOFError, OSError, ValueError) as error:
-                if self.closed:
-                    return Reply(LATE)
                 text = f"its worker process ended ({type(error).__name__}: {error})"
-                was, self.killed = self.killed, False
+            with self.swap:
+                self.request = None
+                killed, self.killed = self.killed, False
+            if self.closed:
+                return reply or Reply(LATE)
+            if killed or reply is None:  # killed also just after it had answered: nobody else restarts it
                 self._end()
                 self._start()
-                return Reply(LATE) if was else Reply(DIED, text=text)
-            finally:
-                self.request = None
+            return reply or (Reply(LATE) if killed else Reply(DIED, text=text))
 
     def kill(self, request: object) -> None:
         """End a process that hangs; the thread that waits for it starts another.
@@ -174,6 +178,9 @@ def serve(pipe: Connection, payload: bytes) -> None:
     payload : bytes
         The pickled specialist.
     """
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # an interrupt is for the one who asks, who ends this process
     try:
         call, form, wants_time = pickle.loads(payload)
     except BaseException as error:
@@ -182,10 +189,15 @@ def serve(pipe: Connection, payload: bytes) -> None:
     pipe.send_bytes(_READY)
     while True:
         try:
-            x, left = pickle.loads(pipe.recv_bytes())
+            told = pipe.recv_bytes()
         except EOFError:
             return
-        end = time.monotonic() + left
+        end = time.monotonic() + struct.unpack_from("<d", told)[0]
+        try:
+            x = pickle.loads(told[8:])
+        except Exception as error:  # made of a class that this process cannot import
+            pipe.send_bytes(encode(raised(error)))
+            continue
         pipe.send_bytes(encode(reply_of(call, x, form, end if wants_time else None)))
 
 

@@ -189,3 +189,45 @@ def test_ridge_numbers_are_scored_by_squared_error():
     reg = RobustFusionRegressor([("all", Ridge(0.01)), ("one", Specialist(Ridge(), view=[0]))]).fit(X, y)
     assert reg.fusion_.chosen_ in ("covariance", "best_single")
     assert reg.score(X, y) > 0.99
+
+
+def test_candidates_of_one_name_are_told_apart():
+    panel, y = votes(np.random.default_rng(0), [0.9, 0.5, 0.5, 0.5, 0.5], n=300)
+    auto = AutoFusion([Arbiter(LogisticRegression(C=1e-6), cv=1), Arbiter(LogisticRegression(), cv=1)])
+    auto.fit(panel, y)
+    assert auto.table_.index.tolist() == ["arbiter-1", "arbiter-2"]
+    assert auto.chosen_ == "arbiter-2" and auto.fusion_.final_estimator.C == 1.0
+
+
+def test_groups_are_never_parted_where_no_folds_are_given(monkeypatch):
+    panel, y = votes(np.random.default_rng(0), [0.9, 0.5], n=120)
+    groups, seen = np.arange(120) // 12, []
+
+    def spy(*args, folds, **more):
+        seen.append(folds)
+        return cross_fit(*args, folds=folds, **more)
+
+    monkeypatch.setattr("estimators.choice.cross_fit", spy)
+    AutoFusion(["mean", "covariance"]).fit(panel, y, groups=groups)
+    assert len(seen) == 2
+    assert all(len(np.unique(seen[0][groups == g])) == 1 for g in range(10))
+    for cv in ("x", 0, 2.5):
+        with pytest.raises(PanelError, match="cv must be a whole number >= 1; got"):
+            AutoFusion(["mean", "covariance"], cv=cv).fit(panel, y)
+
+
+def test_the_reason_and_the_table_say_why():
+    panel, y = votes(np.random.default_rng(3), [0.95, 0.3, 0.3, 0.3, 0.3], n=400)
+    odd = AutoFusion(["mean", "covariance", "best_single", Arbiter(features="odd")]).fit(panel, y)
+    table = odd.table_
+    assert table["behind"].min() == 0.0 and table["behind"].idxmin() == table["loss"].idxmin()
+    assert table["behind"].to_numpy() == pytest.approx(table["loss"] - table["loss"].min())
+    assert table["level"].tolist() == (table["behind"] <= table["behind_se"] + 1e-12).tolist()
+    assert odd.chosen_ in table.index[table["level"]]
+    gain, se = table.loc[odd.chosen_, "gain"], table.loc[odd.chosen_, "se"]
+    assert (
+        f"mean has {table.loc['mean', 'loss']:.4g}, which is {gain:.2g} more (standard error {se:.2g})"
+        in odd.reason_
+    )
+    assert "within 1 standard errors of the lowest are covariance, best_single" in odd.reason_
+    assert odd.reason_.endswith("refused: arbiter.")

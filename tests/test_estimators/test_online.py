@@ -1,5 +1,7 @@
 """Records that fade: moments against batch formulas, regret bounds against simulation, requests that settle once."""
 
+import copy
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,9 +11,9 @@ from sklearn.datasets import load_iris, make_regression
 from sklearn.linear_model import LogisticRegression, SGDClassifier, SGDRegressor
 from sklearn.naive_bayes import GaussianNB
 
-from estimators import RobustFusionClassifier, RobustFusionRegressor, TrackRecord
+from estimators import RobustFusionClassifier, RobustFusionRegressor, Specialist, TrackRecord
 from estimators.pair_moments import joined, no_moments
-from theory import PanelError
+from theory import FaultWarning, PanelError
 
 
 def naive_moments(errors, decay):
@@ -307,3 +309,59 @@ def test_partial_fit_predicts_before_it_learns():
     assert reg.score(numbers, t) > 0.5
     with pytest.raises(PanelError, match="first call of partial_fit needs classes"):
         RobustFusionClassifier(team).partial_fit(X, y)
+
+
+def test_who_was_never_there_does_not_unlearn_the_others():
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=400)
+    panel = (y[:, None] + rng.normal(size=(400, 3)) * [0.1, 1.0, 1.0])[:, :, None]
+    panel[:, 2] = np.nan
+    weights = TrackRecord().fit(panel, y, task="regression").weights_
+    assert weights[0] > 0.9
+    nobody = TrackRecord().fit(np.full((5, 3, 1), np.nan), y[:5], task="regression").weights_
+    assert nobody == pytest.approx(np.full(3, 1 / 3))
+
+
+def test_a_record_that_is_refused_is_not_fitted():
+    record = TrackRecord(halflife=-1.0)
+    with pytest.raises(PanelError, match="halflife must be a positive number"):
+        record.fit(np.zeros((3, 2, 1)), np.zeros(3), task="regression")
+    assert not hasattr(record, "task_")
+
+
+def test_a_batch_that_is_refused_trains_nobody():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(80, 3))
+    y = (X[:, 0] > 0).astype(int)
+    team = [(name, SGDClassifier(loss="log_loss", random_state=0)) for name in "ab"]
+    clf = RobustFusionClassifier(team, fusion="covariance", keep_oof=False).partial_fit(
+        X[:40], y[:40], classes=[0, 1]
+    )
+    before = clf.estimators_[0].coef_.copy()
+    with pytest.raises(PanelError, match="Fit with keep_oof=True"):
+        clf.partial_fit(X[40:], y[40:])
+    assert np.array_equal(clf.estimators_[0].coef_, before)
+    clf.set_params(fusion="covariance", keep_oof=True).partial_fit(X[40:], y[40:])
+    assert not np.array_equal(clf.estimators_[0].coef_, before) and clf.oof_panel_.shape == (40, 2, 2)
+
+
+@pytest.mark.parametrize("rule", ["hedge", "bayes"])
+def test_a_copy_that_learns_leaves_the_record_as_it_was(rule):
+    record = TrackRecord(rule=rule, rate=0.5).fit(np.full((3, 2, 2), 0.5), [0, 1, 0])
+    before = record.losses_.copy(), record._log_weights.copy()
+    other = copy.copy(record).update(np.array([[[0.9, 0.1], [0.1, 0.9]]]), [0])
+    assert other.losses_[1] > before[0][1]
+    assert np.array_equal(record.losses_, before[0]) and np.array_equal(record._log_weights, before[1])
+
+
+def test_batches_go_on_without_a_specialist_whose_fit_failed():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(90, 3))
+    y = (X[:, 0] > 0).astype(int)
+    broken = Specialist(SGDClassifier(alpha=-1.0), on_error="abstain")
+    clf = RobustFusionClassifier([("a", SGDClassifier(loss="log_loss", random_state=0)), ("b", broken)])
+    with pytest.warns(FaultWarning, match="'b' failed in fit"):
+        clf.fit(X[:60], y[:60])
+    before = clf.estimators_[0].coef_.copy()
+    clf.partial_fit(X[60:], y[60:])
+    assert not np.array_equal(clf.estimators_[0].coef_, before) and clf.oof_panel_.shape == (90, 2, 2)

@@ -270,3 +270,38 @@ def test_folds_given_as_a_list_and_fresh_rows():
     assert np.array_equal(fresh.values[:, 0], frozen[0][1].model.predict_proba(X))
     with pytest.raises(ValueError, match="non-empty list"):
         PanelTransformer([]).fit(X, Y)
+
+
+def test_names_are_matched_only_where_both_panels_have_them():
+    rng = np.random.default_rng(0)
+    first = rng.random((60, 3, 1))
+    panel = np.concatenate([first, 1 - first], axis=2)
+    y = (panel[:, :, 1].mean(axis=1) > 0.5).astype(int)
+    plain = PanelFusionClassifier("covariance").fit(panel, y)
+    for names in ([0, 1, 2], ["ear", "eye", "nose"]):
+        told = xr.DataArray(panel, dims=("sample", "specialist", "output"), coords={"specialist": names})
+        assert np.array_equal(plain.predict_proba(told), plain.predict_proba(panel))
+    named = PanelFusionClassifier("covariance").fit(told, y)
+    turned = told.isel(specialist=[2, 0, 1])
+    assert np.array_equal(named.predict_proba(turned), plain.predict_proba(panel))
+    with pytest.raises(PanelError, match=r"the panel has the specialists \['ear', 'eye'\]; fitted were"):
+        named.predict(told.isel(specialist=[0, 1]))
+    twice = told.assign_coords(specialist=["ear", "ear", "eye"])
+    with pytest.raises(PanelError, match="the specialist 'ear' occurs 2 times"):
+        PanelFusionClassifier("mean").fit(twice, y)
+
+
+def test_costs_and_owners_are_those_of_the_team_that_was_fitted():
+    step = PanelTransformer(team()).fit(X, Y)
+    before = step.transform(X[:5])
+    step.set_params(estimators=[("other", LogisticRegression(max_iter=500))])
+    xr.testing.assert_identical(step.transform(X[:5]), before)
+
+
+def test_a_specialist_that_failed_in_fit_keeps_its_cost_and_owner():
+    broken = Specialist(LogisticRegression(C=-1.0), cost=7.0, owner="them", on_error="abstain")
+    with pytest.warns(FaultWarning, match="'broken' failed in fit"):
+        step = PanelTransformer([("tree", DecisionTreeClassifier()), ("broken", broken)]).fit(X, Y)
+    panel = step.transform(X[:4])
+    assert panel["cost"].values.tolist() == [1.0, 7.0] and panel["owner"].values.tolist() == ["tree", "them"]
+    assert np.isnan(panel.sel(specialist="broken")).all()

@@ -143,3 +143,44 @@ def test_bad_tables_are_refused(table, text):
     views = Views(flower=X, case=IDS)
     with pytest.raises(PanelError, match="give the specialist a view"):
         PrecomputedSpecialist(TABLES["frame"][0]).fit(views, Y).predict(views)
+
+
+def test_one_answer_does_not_read_the_whole_table(monkeypatch):
+    rng = np.random.default_rng(0)
+    past = PrecomputedSpecialist(pd.DataFrame(rng.random((50, 2)), columns=["a", "b"])).fit(None, None)
+    monkeypatch.setattr("estimators.precomputed._rows", None)
+    assert past.tell(pd.DataFrame(index=[5]))[0].shape == (1, 2)
+    assert past.predict_proba(pd.DataFrame(index=[5])).shape == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("table", "params", "text"),
+    [
+        ({}, {}, "the table of specialist 'table' is empty"),
+        ([1, 2], {}, "table must be a DataArray, DataFrame, Series or mapping; got list"),
+        ({1: [0.2, 0.8], 2: [1.0]}, {}, "the table has 2 outputs, and for sample id 2 1"),
+        ({1: [0.2, 0.8], 2: [1.0]}, {"classes": "ab"}, "answer to sample id 2 cannot be used: shape"),
+        ({1: "a", 2: "c"}, {"classes": ["a", "b"]}, "sample id 2 cannot be used: said 'c'"),
+    ],
+)
+def test_tables_that_cannot_be_read_name_the_sample(table, params, text):
+    params = {key: list(value) for key, value in params.items()}
+    with pytest.raises(PanelError, match=text):
+        PrecomputedSpecialist(table, **params).fit(None, None)
+
+
+def test_truth_values_of_numpy_are_classes():
+    past = PrecomputedSpecialist({1: np.True_, 2: np.False_}).fit(None, None)
+    assert past.classes_.tolist() == [False, True]
+    assert past.predict(np.array([[1], [2]])).tolist() == [True, False]
+
+
+def test_ids_of_another_kind_are_told_apart():
+    past = PrecomputedSpecialist({"7": 1.0, "8": 2.0}).fit(None, None)
+    with pytest.raises(
+        PanelError,
+        match=r"1 of 1 sample ids are not in the table \(first: 7\).* has ids like '7': turn one kind",
+    ):
+        past.tell(np.array([[7]]))
+    with pytest.raises(PanelError, match=r"\(first: '9'\). Set on_error='abstain'.$"):
+        past.tell(np.array([["9"]]))

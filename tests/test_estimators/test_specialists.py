@@ -401,3 +401,11 @@ def test_members_of_a_team_need_not_be_specialists():
         X, X[:, :2]
     )
     assert fitted.predict(X).shape == (150, 2)
+
+
+def test_truths_and_weights_are_one_per_sample_also_where_a_view_picks_rows():
+    views = Views(whole=X, part=np.where(np.arange(150)[:, None] < 5, np.nan, X))
+    member = Specialist(LogisticRegression(max_iter=500), view="part")
+    for y, weight in ((np.r_[Y, Y], None), (Y[:50], None), (Y, np.ones(300))):
+        with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+            member.fit(views, y, sample_weight=weight)

@@ -196,7 +196,7 @@ def test_functions_clients_and_modules_are_refused_by_name(tmp_path):
         save_state(own, path)
     asked = CallableSpecialist(lambda row: 0, classes=[0, 1])
     with pytest.raises(
-        StateError, match="'llm' is a CallableSpecialist, which holds a function, a client or a module"
+        StateError, match="'llm' is a CallableSpecialist, which no state can hold: it may hold a function"
     ):
         save_state({"llm": asked}, path)
     with pytest.raises(StateError, match=r"'rows' .generator. cannot be saved without pickle"):

@@ -1,6 +1,7 @@
 """Torch modules as specialists: frozen or trained, seeded, by views, without touching torch's global state."""
 
 import pickle
+import threading
 
 import numpy as np
 import pytest
@@ -136,3 +137,92 @@ def test_sparse_input_is_the_dense_one():
 def test_bad_parameters_are_refused(params, text):
     with pytest.raises(PanelError, match=text):
         TorchSpecialist(**{"model": net(), "loss": "cross_entropy"} | params).fit(X, Y)
+
+
+class Squeezed(nn.Module):
+    """Numbers without an axis for outputs, as many networks give them."""
+
+    def __init__(self):
+        super().__init__()
+        self.line = nn.Linear(3, 1)
+
+    def forward(self, x):
+        return self.line(x).squeeze(-1)
+
+
+def test_outputs_without_an_axis_are_trained_sample_by_sample():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 3))
+    flat = TorchSpecialist(Squeezed(), task="regression", loss="mse", epochs=60, learning_rate=0.1)
+    assert flat.fit(x, x @ [1.0, 2.0, 3.0]).score(x, x @ [1.0, 2.0, 3.0]) > 0.99
+
+
+def test_no_batch_is_left_with_one_sample():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(17, 3))
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    fitted = TorchSpecialist(net, loss="cross_entropy", epochs=1, batch_size=8).fit(x, np.arange(17) % 2)
+    assert fitted.predict_proba(x).shape == (17, 2)
+
+
+def test_given_classes_keep_their_order_and_serve_folds_that_lack_one():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 3))
+    y = np.where(x[:, 0] > 0, "no", "yes")
+    net = TorchSpecialist(
+        nn.Linear(3, 3), loss="cross_entropy", classes=["yes", "so", "no"], epochs=30, learning_rate=0.1
+    )
+    fitted = net.fit(x, y)
+    assert fitted.classes_.tolist() == ["yes", "so", "no"] and fitted.score(x, y) > 0.9
+    with pytest.raises(
+        PanelError, match=r"y holds \['maybe'\], which are not among classes=\['yes', 'so', 'no'\]"
+    ):
+        net.fit(x, np.where(x[:, 0] > 0, "no", "maybe"))
+
+
+@pytest.mark.parametrize(
+    ("net", "params", "text"),
+    [
+        (nn.Linear(3, 1), {"loss": "cross_entropy"}, "gives 1 outputs for 2 classes. Change its last layer"),
+        (nn.Linear(3, 3), {"loss": "cross_entropy"}, "gives 3 outputs for 2 classes"),
+        (nn.Linear(3, 2), {"loss": "mse", "task": "regression"}, "gives 2 outputs for 1 targets"),
+        (
+            nn.Linear(3, 2),
+            {"loss": "cross_entropy", "learning_rate": float("inf")},
+            "not finite after training",
+        ),
+    ],
+)
+def test_modules_that_do_not_fit_the_truth_say_so(net, params, text):
+    x = np.random.default_rng(0).normal(size=(20, 3))
+    with pytest.raises(PanelError, match=text):
+        TorchSpecialist(net, epochs=1, **params).fit(x, np.arange(20) % 2)
+
+
+def test_threads_that_share_a_frozen_module_do_not_switch_its_mode_under_each_other():
+    net = nn.Sequential(nn.Linear(3, 200), nn.Dropout(0.5), nn.Linear(200, 2))
+    net[0].eval()  # each part gets its own mode back
+    frozen = TorchSpecialist(net, classes=[0, 1], layer="1", batch_size=4).fit(None, None)
+    x = np.random.default_rng(0).normal(size=(120, 3))
+    answer, inner = frozen.predict_proba(x), frozen.embed(x)
+    wrong = []
+
+    def ask():
+        for _ in range(6):
+            wrong.append(not np.array_equal(clone(frozen).fit(None, None).predict_proba(x), answer))
+            wrong.append(not np.array_equal(frozen.embed(x), inner))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(wrong) == 48 and not any(wrong)
+    assert [part.training for part in net.modules()] == [True, False, True, True]
+
+
+def test_no_sample_is_left_out_for_want_of_a_truth():
+    member = trained()
+    for y, weight in ((Y[:50], None), (np.r_[Y, Y], None), (Y, np.ones(300))):
+        with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+            member.fit(X, y, sample_weight=weight)
