@@ -79,6 +79,42 @@ def accuracy_of(panel: Floats, y: NDArray[Any], valid: Any, weight: Any = None) 
     return np.divide(right.sum(axis=0), total, out=np.full(len(total), 0.5), where=total > 0.0)
 
 
+def settle(
+    adjudicator: Adjudicator, scores: Floats, y: NDArray[Any], valid: Any, weight: Any
+) -> Temperature | None:
+    """Fit the temperature on cross-fitted scores; tell where there are few.
+
+    Parameters
+    ----------
+    adjudicator : Adjudicator
+        Whose calibration is wanted.
+    scores : ndarray of shape (sample, output)
+        Of rows that the judge was not fitted on.
+    y : ndarray of int
+        Codes of the right options.
+    valid : ndarray of bool, shape (sample, output)
+        Which options exist.
+    weight : ndarray of shape (sample,), or None
+        Weights of the samples.
+
+    Returns
+    -------
+    Temperature or None
+        None without calibration.
+    """
+    if adjudicator.calibration != "temperature":
+        return None
+    found = fit_temperature(scores, y, valid=valid, sample_weight=weight)
+    if len(y) < _FEW:
+        warnings.warn(
+            f"the temperature {found.value:.3g} rests on {len(y)} samples (standard error "
+            f"{found.standard_error:.2g}); {_FEW} are needed to trust the probabilities.",
+            FaultWarning,
+            stacklevel=7,
+        )
+    return found
+
+
 class Hearing:
     """Critics and judge of one set of specialists.
 
@@ -107,6 +143,8 @@ class Hearing:
         self.critics = critics
         self.adjudicator = adjudicator
         self.seed = seed
+        self.critic_names_ = [name for name, _ in critics]
+        self.told_: dict[str, Any] = {}
 
     def fit(
         self,
@@ -171,16 +209,7 @@ class Hearing:
             judge = self._judge(odds, columns, y, valid, train, sample_weight)
             scores[test] = judge.scores(odds[test], columns[test], valid=valid[test])
         self.judge_ = self._judge(odds, columns, y, valid, np.arange(n), sample_weight)
-        self.temperature_: Temperature | None = None
-        if self.adjudicator.calibration == "temperature":
-            self.temperature_ = fit_temperature(scores, y, valid=valid, sample_weight=sample_weight)
-            if n < _FEW:
-                warnings.warn(
-                    f"the temperature {self.temperature_.value:.3g} rests on {n} samples (standard error "
-                    f"{self.temperature_.standard_error:.2g}); {_FEW} are needed to trust the probabilities.",
-                    FaultWarning,
-                    stacklevel=6,
-                )
+        self.temperature_ = settle(self.adjudicator, scores, y, valid, sample_weight)
         self.verdict_ = adjudicate(scores, valid=valid, inverse_temperature=self.inverse_temperature_)
         return self
 
@@ -188,6 +217,11 @@ class Hearing:
     def inverse_temperature_(self) -> float:
         """Inverse temperature of the verdict."""
         return 1.0 if self.temperature_ is None else self.temperature_.value
+
+    @property
+    def weights_(self) -> Floats | None:
+        """Weights of a linear judge on the specialists."""
+        return self.judge_.weights_
 
     def verdict(
         self,

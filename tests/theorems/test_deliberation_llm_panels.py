@@ -152,7 +152,7 @@ def sly(i):
 
 
 def tripped(clf, columns, answers, rows):
-    from estimators.deliberation_run import _ask, _watch
+    from estimators.deliberation_run import _ask
 
     lie(clf, columns, rows, answers)
     part = X.iloc[rows]
@@ -160,7 +160,7 @@ def tripped(clf, columns, answers, rows):
     said = _ask(clf, part, np.arange(len(rows)), list(range(len(columns))), valid)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FaultWarning)
-        return [int(clf._order[j]) for j in _watch(clf, said[:, clf._order], valid)]
+        return [int(clf._order[j]) for j in clf._watch(said[:, clf._order], valid)]
 
 
 def test_quarantine_trips_for_liars_and_never_for_a_topic():
