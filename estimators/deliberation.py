@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from numbers import Integral
 from typing import Any
 
@@ -15,28 +14,27 @@ from estimators._compat import Interval, fit_context
 from estimators.critic import Adjudicator, Critic
 from estimators.deliberating import Deliberating
 from estimators.deliberation_escalation import Door, Escalation, cascade_report
-from estimators.deliberation_memory import Memory, find_strangers, read_options
+from estimators.deliberation_memory import Memory
+from estimators.deliberation_options import OptionRun
 from estimators.deliberation_protocol import Bench, check_topology, stopping_rules
 from estimators.deliberation_report import Deliberated, judge_report, option_dataset
 from estimators.deliberation_run import Course, check_limits
 from estimators.ensemble import RobustFusionClassifier
 from estimators.hearing import seal
 from estimators.learning import StoredPanel
-from estimators.panel import make_splits
-from estimators.revising import earn_revision, revised_columns
+from estimators.revising import earn_revision
 from estimators.withheld import withhold
 from fusion.deliberative.critics import proposed_options
 from fusion.deliberative.decision import Decision, decide_action
-from fusion.deliberative.odds import from_log_odds, log_odds
 from fusion.deliberative.watch import peer_agreement
-from theory import FaultWarning, PanelError
+from theory import PanelError
 
 
 @withhold(
     fuse="deliberate(X)", predict_or_defer="decide(X)", predict_set="predict_proba(X)", update="fit", partial_fit="fit",
     with_fusion="another adjudicator", from_predictions="PrecomputedSpecialist members",
 )  # fmt: skip
-class DeliberativeClassifier(Deliberating, RobustFusionClassifier):
+class DeliberativeClassifier(OptionRun, Deliberating, RobustFusionClassifier):
     """Let specialists propose, critics object, and a judge decide.
 
     Proposals are made out of fold and sealed; critics that see more than the votes are cross-fitted on
@@ -142,7 +140,6 @@ class DeliberativeClassifier(Deliberating, RobustFusionClassifier):
     >>> from sklearn.datasets import load_iris
     >>> from sklearn.naive_bayes import GaussianNB
     >>> from sklearn.tree import DecisionTreeClassifier
-    >>> import warnings
     >>> X, y = load_iris(return_X_y=True)
     >>> team = [("bayes", GaussianNB()), ("tree", DecisionTreeClassifier(max_depth=3, random_state=0))]
     >>> with warnings.catch_warnings():
@@ -434,71 +431,3 @@ class DeliberativeClassifier(Deliberating, RobustFusionClassifier):
         wrong = [(verdict.argmax(axis=1) != memory.y).astype(np.float64) for verdict in verdicts]
         sizes = [len(stage) for stage in self._stages]
         return reached, {"escalation": cascade_report(wrong, reached, sizes, memory.weight)}
-
-    def _goes_on(self, s: int, panel: Any, verdict: Any, valid: Any) -> NDArray[np.bool_]:
-        several = valid.sum(axis=1) > 1
-        if self.hearings_[s] is None:
-            return np.asarray(several)  # nothing was learned: everybody is asked
-        own = panel[:, self._places(self._stages[s])]
-        return np.asarray(self._doors[s].goes_on(own, verdict) & several)
-
-    def _blank(self, n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        shape = (n, len(self.classes_))
-        return np.zeros(shape), np.zeros((*shape, len(self._critic_names())))
-
-    def _critic_names(self) -> list[str]:
-        return [] if self.hearings_[-1] is None else self.hearings_[-1].critic_names_
-
-    def _views(self, X: Any) -> list[Any]:
-        return [critic.look(X, reset=False) for critic in self._lookers]
-
-    def _sealed(self, panel: Any, valid: Any) -> NDArray[np.float64]:
-        return seal(panel, valid)
-
-    def _watch(self, panel: Any, valid: Any) -> tuple[int, ...]:
-        """Say which specialists of stage 0 (in the order of names) no longer agree with the others as in fit."""
-        if not self.quarantine or self._peers is None or self.hearings_[0] is None:
-            return ()
-        members = self._places(self._stages[0])
-        return find_strangers(self._memory, self._peers, members, panel, valid, self._names_sorted)
-
-    def _hear(self, s: int, tripped: tuple[int, ...], panel: Any, valid: Any, views: Any) -> tuple[Any, Any]:
-        """Give the verdict of a stage and the scores of its critics."""
-        hearing = self.hearings_[s]
-        if hearing is None:
-            odds = log_odds(panel, valid=valid, missing="abstain").mean(axis=1)
-            return from_log_odds(odds[:, None, :], valid=valid)[:, 0], np.zeros((*valid.shape, 0))
-        if tripped:
-            if (s, tripped) not in self._refits:
-                self._refits[s, tripped] = self._hearing(self._stages[s], tripped)
-            hearing = self._refits[s, tripped]
-        extra = None
-        if self._revised and hearing is self.hearings_[-1]:
-            extra = revised_columns(self.revision, self._revised, hearing, panel, valid, views)
-        columns = hearing.critique(panel, valid=valid, views=views)
-        return hearing.verdict(panel, valid=valid, views=views, critiques=columns, extra=extra), columns
-
-    def _silence(self, valid: Any) -> NDArray[np.float64]:
-        prior = np.where(valid, np.maximum(self._prior, 1e-6), 0.0)
-        return np.asarray(prior / prior.sum(axis=1, keepdims=True))
-
-    def _valid(self, X: Any, n: int) -> NDArray[np.bool_]:
-        return read_options(self.n_options, X, n, len(self.classes_))
-
-    def _splits(self, n: int, y: Any, groups: Any) -> list[Any]:
-        if n < 4 or len(np.unique(y)) < 2:
-            return []
-        splits, reason = make_splits(
-            self.critic_cv, np.zeros((n, 1)), y, classifier=True, groups=groups, random_state=self._seed
-        )
-        if not splits:
-            warnings.warn(
-                f"critics and judge cannot be cross-fitted ({reason}): verdicts are log pools of the proposals.",
-                FaultWarning,
-                stacklevel=7,
-            )
-        return splits
-
-    def _header(self) -> dict[str, Any]:
-        plan = self._bench.plan
-        return {"protocol": plan.name, "specialists": list(self._names), "seed": self._seed}
