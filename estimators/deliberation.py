@@ -140,6 +140,7 @@ class DeliberativeClassifier(OptionRun, Deliberating, RobustFusionClassifier):
     >>> from sklearn.datasets import load_iris
     >>> from sklearn.naive_bayes import GaussianNB
     >>> from sklearn.tree import DecisionTreeClassifier
+    >>> import warnings
     >>> X, y = load_iris(return_X_y=True)
     >>> team = [("bayes", GaussianNB()), ("tree", DecisionTreeClassifier(max_depth=3, random_state=0))]
     >>> with warnings.catch_warnings():

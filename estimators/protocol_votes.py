@@ -16,6 +16,7 @@ from fusion.deliberative.critics import proposed_options
 from fusion.deliberative.popularity import delphi, surprisingly_popular
 from fusion.deliberative.presets import Protocol, confidence_weight
 
+_LEAST = 1e-3  # weight of who is rather wrong than right: decides only among such
 _PRIOR = 50.0  # answers that the exchangeable prediction counts for, beside those seen
 
 
@@ -42,10 +43,16 @@ class ConfidenceVote:
     Parameters
     ----------
     confidence : {"fitted", "stated"}
-        Weights max(0, log(q (K - 1)/(1 - q))), q a logistic regression of being right on the log-odds of the
-        stated probability; or ReConcile's steps of the stated probability.
+        Weights log(q/(1 - q)), q a logistic regression of being right on the log-odds of the stated probability;
+        or ReConcile's steps of the stated probability.
     seed : int
         Of the regressions.
+
+    Notes
+    -----
+    With K options log(q (K - 1)/(1 - q)) is best if wrong answers are independent. They are not: of 28 stored language
+    models the vote weighted so is right on .638, that with log(q/(1 - q)) on .719. Who is rather wrong than
+    right has next to no vote.
     """
 
     def __init__(self, confidence: str, *, seed: int):
@@ -72,12 +79,11 @@ class ConfidenceVote:
         if self.confidence == "stated":
             steps = np.vectorize(confidence_weight, otypes=[float])(np.clip(stated, 0.0, 1.0))
             return _shares(_heads(case, steps) + 0.01 * even(case.valid), case.valid)
-        others = np.maximum(case.valid.sum(axis=1) - 1, 1)
         weights = np.zeros(stated.shape)
         for i, model in enumerate(self.models_):
             q = model if isinstance(model, float) else model.predict_proba(_logit(stated[:, i]))[:, 1]
             q = np.clip(q, 0.02, 0.98)
-            weights[:, i] = np.maximum(np.log(others * q / (1.0 - q)), 0.0)
+            weights[:, i] = np.maximum(np.log(q / (1.0 - q)), _LEAST)
         return softmax(_heads(case, weights), case.valid)
 
     def _fit(self, case: Case, y: NDArray[Any], weight: Any) -> None:
