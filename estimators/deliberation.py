@@ -62,8 +62,9 @@ class DeliberativeClassifier(OptionRun, Deliberating, RobustFusionClassifier):
     escalation : Escalation, optional
         Who is asked first, and when the others are asked.
     budget : fusion.deliberative.Budget, optional
-        Limits of calls (answers of one specialist to one sample) and seconds for each prediction; tokens, money
-        and rounds, which are not counted here, are refused.
+        Limits of calls (answers of one specialist to one sample) and seconds for each prediction; calls are never
+        exceeded, seconds by one block of samples of a later stage at most. Other limits, which are not counted
+        here, are refused.
     n_options : str or callable, optional
         Column of X with the number of options of a sample, or a callable that gives a mask
         (sample, output) from X; every class is an option by default.
@@ -127,8 +128,8 @@ class DeliberativeClassifier(OptionRun, Deliberating, RobustFusionClassifier):
     - "critique_revise": critics, the judge and an optional revision.
 
     All are cross-fitted and temperature-scaled, over every option that exists, and report their gains. Votes do
-    not read critics; debates take views and the first critic's estimator. Talk in words is
-    :func:`estimators.chat.deliberate_text`.
+    not read critics; debates, layers and a judge alone take the critics' views and the first one's estimator. Talk
+    in words is :func:`estimators.chat.deliberate_text`.
 
     References
     ----------

@@ -139,7 +139,7 @@ class Bench:
         if self.kind == "delphi":
             return Rounds(plan, critics, seed=seed)
         if self.kind == "naive":
-            return OwnView(seed=seed)
+            return OwnView(critics, seed=seed)
         if self.kind == "expert_judge":
             return WithSource(critics, judge, seed=seed)
         if self.kind == "consultancy":

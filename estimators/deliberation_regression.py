@@ -48,7 +48,7 @@ class DeliberativeRegressor(Deliberating, RobustFusionRegressor):
         Who is asked first, and when the others are asked; each stage has critics and a judge of its own.
     budget : fusion.deliberative.Budget, optional
         Limits of calls (answers of one specialist to one sample) and seconds for each prediction; calls are never
-        exceeded, seconds are looked at between stages. Other limits are refused.
+        exceeded, seconds by one block of samples of a later stage at most. Other limits are refused.
     plausible : float or None
         As in :class:`RobustFusionRegressor`.
     cv : int, splitter, iterable, "prefit"

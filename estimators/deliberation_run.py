@@ -16,6 +16,8 @@ from fusion.deliberative.budget import Budget
 from fusion.deliberative.transcript import Transcript
 from theory import BudgetError, FaultWarning, PanelError
 
+_BLOCKS = 16
+
 
 @dataclass(eq=False)
 class Course:
@@ -145,7 +147,8 @@ def run_course(owner: Any, X: Any, valid: NDArray[np.bool_], log: Transcript | N
 
     Notes
     -----
-    Seconds are looked at between stages: a stage that has begun is not broken off.
+    The first stage is asked whatever time it takes. Of a later one the samples are asked in blocks, each only if one
+    as long as the slowest so far still fits: seconds are exceeded by the first block of a stage at most.
     """
     start = time.perf_counter()
     n, k = valid.shape
@@ -182,7 +185,11 @@ def run_course(owner: Any, X: Any, valid: NDArray[np.bool_], log: Transcript | N
         if s > 0 and not len(rows):
             break
         if n and new:
-            panel[np.ix_(rows, new)] = _ask(owner, X, rows, new, valid)
+            until = None if s == 0 or budget is None or budget.seconds is None else start + budget.seconds
+            said = _ask_until(owner, X, rows, new, valid, until)
+            if len(said) < len(rows):
+                cut[rows[len(said) :]], stopped, rows = True, "seconds", rows[: len(said)]
+            panel[np.ix_(rows, new)] = said
             asked[np.ix_(rows, new)] = True
         seals = {} if log is None else _commit(log, s, names, new, panel, rows)
         if s == 0:
@@ -227,6 +234,21 @@ def run_course(owner: Any, X: Any, valid: NDArray[np.bool_], log: Transcript | N
     }
     told = [names[order[j]] for j in tripped]
     return Course(panel, verdict, asked, stage, silent, cut, critiques, ledger, critics, told, tuple(cites))
+
+
+def _ask_until(owner: Any, X: Any, rows: Any, who: list[int], valid: Any, until: float | None) -> Any:
+    """Ask about as many samples, from the first, as there is time for."""
+    if until is None:
+        return _ask(owner, X, rows, who, valid)
+    said: list[Any] = []
+    slowest = 0.0
+    for block in np.array_split(rows, min(_BLOCKS, len(rows))):
+        begun = time.perf_counter()
+        if said and begun + slowest > until:
+            break
+        said.append(_ask(owner, X, block, who, valid))
+        slowest = max(slowest, time.perf_counter() - begun)
+    return np.concatenate(said)
 
 
 def _ask(owner: Any, X: Any, rows: Any, who: list[int], valid: Any) -> NDArray[np.float64]:

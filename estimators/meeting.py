@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators.critic import Adjudicator
-from estimators.hearing import Floats, Splits, settle
+from estimators.hearing import Floats, Splits, inner_folds, settle
 from fusion.deliberative.adjudication import Temperature, adjudicate
 
 _FLOOR = 1e-6
@@ -55,6 +55,46 @@ class Meaning(Protocol):
 
     def say(self, case: Case) -> Floats:
         """Give opinions (sample, output) on other samples: probabilities over the options that exist."""
+
+
+class Fitted(Protocol):
+    """A rule that is fitted on some rows and gives opinions on others."""
+
+    def fit(self, case: Case, y: NDArray[Any], splits: Splits, weight: Any) -> None:
+        """Fit on these rows; ``splits`` are folds of them for what is fitted in layers."""
+
+    def say(self, case: Case) -> Floats:
+        """Give opinions (sample, output)."""
+
+
+def opinions_on_others(rule: Fitted, case: Case, y: NDArray[Any], splits: Splits, weight: Any) -> Floats:
+    """Cross-fit a rule, and leave it fitted on all rows.
+
+    Parameters
+    ----------
+    rule : Fitted
+        Is fitted in place.
+    case : Case
+        All rows.
+    y : ndarray of int, shape (sample,)
+        Codes of the right options.
+    splits : list of (train, test)
+        Folds.
+    weight : ndarray of shape (sample,), or None
+        Weights of the samples.
+
+    Returns
+    -------
+    ndarray of shape (sample, output)
+        Opinions on rows that nothing in the rule was fitted on.
+    """
+    out = np.zeros(case.valid.shape)
+    for train, test in splits:
+        part = None if weight is None else weight[train]
+        rule.fit(case.take(train), y[train], inner_folds(train, splits), part)
+        out[test] = rule.say(case.take(test))
+    rule.fit(case, y, splits, weight)
+    return out
 
 
 class Meeting:

@@ -11,6 +11,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from estimators.critic import Adjudicator, Critic, fit_weighted, log_ratio
 from estimators.hearing import Floats, Hearing, Splits, accuracy_of
 from estimators.meeting import Case
+from estimators.protocol_judges import first_model
 from fusion.deliberative.adjudication import fit_temperature
 from fusion.deliberative.critics import option_features
 from fusion.deliberative.presets import Protocol
@@ -53,7 +54,7 @@ class Debate:
         self.rounds = plan.rounds
         self.rule = "no_evidence" if self.asking or "no_evidence" in plan.stop else "rounds"
         self.names = [name for name, _ in critics]
-        self.model = next((critic.estimator for _, critic in critics if critic.estimator is not None), None)
+        self.model = first_model(critics)
         self.stack = Hearing([], adjudicator, seed=seed)
         self.seed = seed
         self.told_: dict[str, Any] = {}

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 from estimators.critic import Critic, log_ratio
 from estimators.hearing import Floats, Splits, accuracy_of
-from estimators.meeting import Case, even, softmax
+from estimators.meeting import Case, even, opinions_on_others, softmax
 from fusion.deliberative.critics import proposed_options
 from fusion.deliberative.popularity import delphi, surprisingly_popular
 from fusion.deliberative.presets import Protocol, confidence_weight
@@ -66,12 +66,7 @@ class ConfidenceVote:
         words = proposed_options(case.panel, valid=case.valid)
         agreed = float(((words == words[:, :1]).all(axis=1) & (words[:, 0] >= 0)).mean())
         self.stopped_by_ = {"unanimity": agreed, "rounds": 1.0 - agreed}
-        out = np.zeros(case.valid.shape)
-        for train, test in splits:
-            self._fit(case.take(train), y[train], None if weight is None else weight[train])
-            out[test] = self.say(case.take(test))
-        self._fit(case, y, weight)
-        return out
+        return opinions_on_others(self, case, y, splits, weight)
 
     def say(self, case: Case) -> Floats:
         """Give the weighted vote; even where nobody has a weight."""
@@ -86,7 +81,8 @@ class ConfidenceVote:
             weights[:, i] = np.maximum(np.log(q / (1.0 - q)), _LEAST)
         return softmax(_heads(case, weights), case.valid)
 
-    def _fit(self, case: Case, y: NDArray[Any], weight: Any) -> None:
+    def fit(self, case: Case, y: NDArray[Any], splits: Splits, weight: Any) -> None:
+        """Fit each specialist's confidence."""
         words = proposed_options(case.panel, valid=case.valid)
         plain = accuracy_of(case.panel, y, case.valid, weight)
         stated = np.nan_to_num(np.where(case.valid[:, None], case.panel, 0.0).max(axis=2))
@@ -115,12 +111,7 @@ class PopularSurprise:
 
     def cross_fit(self, case: Case, y: NDArray[Any], splits: Splits, weight: Any) -> Floats:
         """Learn on other rows what each specialist's answer predicts of the others."""
-        out = np.zeros(case.valid.shape)
-        for train, test in splits:
-            self._fit(case.take(train), None if weight is None else weight[train])
-            out[test] = self.say(case.take(test))
-        self._fit(case, weight)
-        return out
+        return opinions_on_others(self, case, y, splits, weight)
 
     def say(self, case: Case) -> Floats:
         """Give actual over predicted shares, made to sum to 1."""
@@ -133,7 +124,8 @@ class PopularSurprise:
         table[lonely] = np.where((words >= 0)[lonely][:, :, None], case.valid[lonely][:, None], np.nan)
         return _softened(np.asarray(surprisingly_popular(case.panel, table, valid=case.valid)), case)
 
-    def _fit(self, case: Case, weight: Any) -> None:
+    def fit(self, case: Case, y: NDArray[Any], splits: Splits, weight: Any) -> None:
+        """Learn how each answer goes with those of the others; labels are not looked at."""
         words = proposed_options(case.panel, valid=case.valid)
         k = case.valid.shape[1]
         share = np.ones(len(words)) if weight is None else weight

@@ -1,6 +1,7 @@
 """Deliberation about numbers: escalation, budgets, decisions and records; what a killed run leaves behind."""
 
 import pickle
+import time
 
 import numpy as np
 import pytest
@@ -63,13 +64,15 @@ def fitted():
 )
 def test_escalation_asks_only_whom_it_must(rule):
     X, y = broken_sensors(900)
-    reg = DeliberativeRegressor(team(), escalation=two_stages(**rule), random_state=0).fit(X[:500], y[:500])
+    critic = DecisionTreeRegressor(max_depth=4, min_samples_leaf=20)
+    reg = DeliberativeRegressor(team(), escalation=two_stages(**rule), critic=critic, random_state=0)
+    reg.fit(X[:500], y[:500])
     told = reg.deliberate(X[500:])
     asked = told.dataset.asked.values
     assert asked[:, :2].all()
     assert np.array_equal(asked[:, 2], told.dataset.stage.values == 1)
     assert told.ledger["calls"] == asked.sum()
-    before = reg.courts_[0].hear(told.dataset.proposal.values[:, 0, [0, 1], 0], X[400:][100:])
+    before = reg.courts_[0].hear(told.dataset.proposal.values[:, 0, [0, 1], 0], X[500:])
     stays = told.dataset.stage.values == 0
     # Columns are in the order of names: left, right, tree; the first stage has the first and the last.
     assert np.allclose(told.value[stays], before.value[stays])
@@ -124,6 +127,30 @@ def test_budgets_hold(fitted):
     assert late.ledger["calls"] == 800
     with pytest.raises(BudgetError, match="report no tokens"):
         DeliberativeRegressor(team(), budget=Budget(tokens=5)).fit(*broken_sensors(100))
+
+
+def test_time_that_runs_out_ends_a_stage_in_its_midst():
+    X, y = broken_sensors(400)
+
+    class Slow(Ridge):
+        def predict(self, X):
+            time.sleep(0.004 * len(X))
+            return super().predict(X)
+
+    members = [("quick", Ridge()), ("slow", Specialist(Slow(), freeze=True))]
+    members[1][1].model = Slow().fit(X, y)
+    rule = Escalation([["quick"], ["slow"]], rule=lambda panel, verdict: np.ones(len(verdict), dtype=bool))
+    critic = DecisionTreeRegressor(max_depth=2)
+    reg = DeliberativeRegressor(members, escalation=rule, critic=critic, random_state=0).fit(X[:100], y[:100])
+    reg.set_params(budget=Budget(seconds=0.6))
+    told = reg.deliberate(X)  # the slow one would take 1.6 seconds
+    assert told.ledger["stopped_by"] == "seconds"
+    assert 0 < told.ledger["by_specialist"]["slow"] < 400
+    assert told.ledger["seconds"] < 0.9
+    undone = told.decision.action == "escalate"
+    assert undone.sum() == 400 - told.ledger["by_specialist"]["slow"]
+    assert np.array_equal(undone, ~told.dataset.asked.values[:, 1])
+    assert verify_transcript(told.transcript)
 
 
 def test_the_record_can_be_checked_and_replayed(fitted, tmp_path):
