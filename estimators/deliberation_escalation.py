@@ -42,7 +42,9 @@ class Escalation(BaseEstimator):
     -----
     Unanimous: everybody answered, and names one option. An abstention is doubt too: on the stored language models,
     passing over it costs 1.3 points at .6 calls saved. One specialist disagrees with nobody: after a stage of one,
-    ``"disagreement"`` goes on only where it abstains.
+    ``"disagreement"`` goes on only where it abstains. Between numbers disagreement is a weak sign: with a line and
+    a tree before a boosted model that is needed in one region, a quarter of the samples chosen by spread leaves a
+    squared error of .36 to .39, by lot .40 to .42, by ``"confidence"`` .28 to .32, by ``"expected_gain"`` .28 to .29.
 
     Examples
     --------

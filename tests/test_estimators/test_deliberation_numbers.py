@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import GaussianNB
@@ -92,6 +93,32 @@ def test_the_expected_gain_beats_chance_at_equal_calls(fitted):
     assert told["calls_per_sample"] == pytest.approx(2.4, abs=0.01)
     seen = reg.deliberate(X)
     assert np.mean((seen.value - y) ** 2) < told["random"] - 0.1  # on fresh rows too
+
+
+def test_between_numbers_a_learned_doubt_finds_more_than_their_spread():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1500, 4))
+    odd = np.where(X[:, 3] > 0.6, 3 * np.sin(3 * X[:, 0]) + 2 * np.sign(X[:, 1]), 0)
+    y = X[:, 0] + 0.5 * X[:, 1] + odd + 0.3 * rng.normal(size=1500)
+    members = [
+        ("line", Ridge()),
+        ("tree", DecisionTreeRegressor(max_depth=6, min_samples_leaf=8, random_state=0)),
+        ("boost", HistGradientBoostingRegressor(max_iter=80, random_state=0)),
+    ]
+    left = {}
+    critic = HistGradientBoostingRegressor(max_iter=50, max_leaf_nodes=12)
+    for rule in ("disagreement", "confidence", "expected_gain"):
+        stages = Escalation([["line", "tree"], ["boost"]], rule=rule, rate=0.25)
+        reg = DeliberativeRegressor(
+            members, critic=critic, escalation=stages, cv=3, critic_cv=2, random_state=0
+        )
+        reg.fit(X, y)
+        told = reg.report_["escalation"]
+        assert told["calls_per_sample"] == pytest.approx(2.25, abs=0.01)
+        left[rule] = told["cascade"] - told["random"]
+    assert left["expected_gain"] < left["disagreement"] - 0.04
+    assert left["confidence"] < left["disagreement"] - 0.04
+    assert left["disagreement"] < 0.0
 
 
 def test_intervals_and_risks_hold_for_the_whole_cascade(fitted):

@@ -35,7 +35,7 @@ MEASURED = {
 # off, then on.
 LIED = {
     "critique_revise": (0.50, 0.40, 0.688),
-    "mixture_of_agents": (0.51, 0.41, 0.687),
+    "mixture_of_agents": (0.47, 0.38, 0.687),
     "debate": (0.47, 0.36, 0.676),
     "reconcile": (0.60, 0.51, 0.676),
     "delphi": (0.585, 0.54, 0.646),
