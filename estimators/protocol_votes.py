@@ -92,9 +92,8 @@ class ConfidenceVote:
             right = words[here, i] == y[here]
             own = stated[here, i]
             if len(np.unique(right)) < 2 or np.ptp(own) < 1e-9:
-                self.models_.append(
-                    float(plain[i])
-                )  # votes state no confidence: the accuracy is all there is
+                # Votes state no confidence: the accuracy is all there is.
+                self.models_.append(float(plain[i]))
                 continue
             model = LogisticRegression(random_state=self.seed)
             self.models_.append(

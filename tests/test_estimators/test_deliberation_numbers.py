@@ -61,7 +61,7 @@ def fitted():
         {"rule": "expected_gain", "threshold": 0.5},
         {"rule": lambda panel, verdict: verdict[:, 1] > 1.6},
     ],
-    ids=lambda rule: str(rule.get("rule")) + str(rule.get("rate")),
+    ids=["spread", "half spread", "spread rate", "error rate", "error", "gain rate", "gain", "callable"],
 )
 def test_escalation_asks_only_whom_it_must(rule):
     X, y = broken_sensors(900)
