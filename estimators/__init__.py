@@ -80,6 +80,7 @@ _EXPORTS: dict[str, str] = {
     "Escalation": "deliberation_escalation",
     "DeliberativeRegressor": "deliberation_regression",
     "Deliberated": "deliberation_report",
+    "DeliberatedNumbers": "deliberation_report",
 }
 __all__ = sorted(_EXPORTS)
 
@@ -102,7 +103,7 @@ if TYPE_CHECKING:
     from estimators.deliberation import DeliberativeClassifier
     from estimators.deliberation_escalation import Escalation
     from estimators.deliberation_regression import DeliberativeRegressor
-    from estimators.deliberation_report import Deliberated
+    from estimators.deliberation_report import Deliberated, DeliberatedNumbers
     from estimators.dynamic import DynamicSelection
     from estimators.early import EarlyFusionClassifier, EarlyFusionRegressor
     from estimators.ensemble import RobustFusionClassifier

@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
-import warnings
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from estimators._compat import fit_context
+from estimators._compat import Interval, fit_context
 from estimators.critic import Adjudicator, Critic
-from estimators.deliberation_escalation import Door, Escalation
-from estimators.deliberation_memory import Memory, read_options
-from estimators.deliberation_report import Deliberated, judge_report
-from estimators.deliberation_run import Course, check_limits, run_course
+from estimators.deliberating import Deliberating
+from estimators.deliberation_escalation import Door, Escalation, cascade_report
+from estimators.deliberation_memory import Memory
+from estimators.deliberation_options import OptionRun
+from estimators.deliberation_protocol import Bench, check_topology, stopping_rules
+from estimators.deliberation_report import Deliberated, judge_report, option_dataset
+from estimators.deliberation_run import Course, check_limits
 from estimators.ensemble import RobustFusionClassifier
-from estimators.hearing import Hearing, seal
+from estimators.hearing import seal
 from estimators.learning import StoredPanel
-from estimators.panel import make_splits
-from estimators.revising import earn_revision, revised_columns
+from estimators.revising import earn_revision
 from estimators.withheld import withhold
-from fusion.deliberative.adjudication import influence_bound
 from fusion.deliberative.critics import proposed_options
 from fusion.deliberative.decision import Decision, decide_action
 from fusion.deliberative.watch import peer_agreement
-from theory import FaultWarning, PanelError
+from theory import PanelError
 
 
 @withhold(
     fuse="deliberate(X)", predict_or_defer="decide(X)", predict_set="predict_proba(X)", update="fit", partial_fit="fit",
     with_fusion="another adjudicator", from_predictions="PrecomputedSpecialist members",
 )  # fmt: skip
-class DeliberativeClassifier(RobustFusionClassifier):
+class DeliberativeClassifier(OptionRun, Deliberating, RobustFusionClassifier):
     """Let specialists propose, critics object, and a judge decide.
 
     Proposals are made out of fold and sealed; critics that see more than the votes are cross-fitted on
@@ -50,16 +50,21 @@ class DeliberativeClassifier(RobustFusionClassifier):
         May be empty: the judge is then a stack of the proposals.
     adjudicator : Adjudicator, optional
         The judge.
+    protocol : str or fusion.deliberative.Protocol, default "critique_revise"
+        How the proposals become a verdict: a name of :func:`fusion.deliberative.protocol_names`, what
+        :func:`fusion.deliberative.regime` gives, or one of these changed by ``dataclasses.replace``. See Notes.
     revision : fusion.deliberative.Revision, optional
-        Lets specialists revise; switched off again unless it improves the log loss by two standard errors.
+        Of "critique_revise" only. Lets specialists revise; switched off again unless it improves the log loss by
+        two standard errors.
     topology : str or array-like of shape (specialist, specialist_)
         Who hears whom in a revision: ``"broadcast"`` weighs peers by skill and error correlation; others are
         those of :func:`fusion.deliberative.topology`.
     escalation : Escalation, optional
         Who is asked first, and when the others are asked.
     budget : fusion.deliberative.Budget, optional
-        Limits of calls (answers of one specialist to one sample) and seconds for each prediction; tokens, money
-        and rounds, which are not counted here, are refused.
+        Limits of calls (answers of one specialist to one sample) and seconds for each prediction; calls are never
+        exceeded, seconds by one block of samples of a later stage at most. Other limits, which are not counted
+        here, are refused.
     n_options : str or callable, optional
         Column of X with the number of options of a sample, or a callable that gives a mask
         (sample, output) from X; every class is an option by default.
@@ -86,11 +91,12 @@ class DeliberativeClassifier(RobustFusionClassifier):
         Class labels.
     report_ : dict
         Accuracy, log loss and calibration of the verdict, of stacking, of plurality and of the best single
-        specialist on unseen rows, the gains with standard errors, what became of the revision, and more.
+        specialist on unseen rows, the gains with standard errors, what became of the revision, what a cascade
+        costs, the share of samples that each stop rule ended, and more.
     critic_error_correlation_ : DataArray, dims (critic, specialist), or None
         Correlation of the errors of critics with those of specialists.
-    hearings_ : list of Hearing
-        Critics and judge, per stage.
+    hearings_ : list of Hearing or Meeting
+        Critics and judge, or what the protocol has in their place, per stage.
     judge_weights_ : ndarray of shape (specialist,), or None
         Of a linear judge.
     oof_panel_, solo_scores_, error_correlation_, effective_number_, prices_, missing_rate_, failures_ : object
@@ -99,13 +105,31 @@ class DeliberativeClassifier(RobustFusionClassifier):
     Raises
     ------
     PanelError
-        If a critic repeats a specialist, stages name unknown specialists, or all specialists failed.
+        If a critic repeats a specialist, stages name unknown specialists, parameters do not go with the protocol,
+        or all specialists failed.
 
     Notes
     -----
-    This runs "critique_revise" and, with ``escalation``, the cascade of ``regime("coordination")``. The other presets
-    of :func:`fusion.deliberative.protocol` run on panels in :class:`fusion.deliberative.Deliberation` and, where
-    they need language, in :func:`estimators.chat.deliberate_text`.
+    Specialists who do not talk speak once; what protocols mean for them is
+
+    - "naive": the judge's own view alone (the critics' views, or all of X); nobody is asked. The floor.
+    - "expert_judge": stacking with that view as one more specialist and critics who see it. The ceiling.
+    - "consultancy": the specialist that is best on training rows, its critics and the judge; only it is asked.
+    - "debate": the two options that stacking holds most probable share their mass by an antisymmetric critic,
+      sigma((g(a, b) - g(b, a))/2), read in both orders: exchanging the options gives the complement.
+    - "interactive_debate": g begins with the votes and buys one critic's view a round, kept where it lowers the log
+      loss by two paired standard errors.
+    - "self_consistency": plurality; ties are even.
+    - "mixture_of_agents": layers of stacking and boosted aggregators on out-of-fold outputs, ``rounds`` deep.
+    - "reconcile": votes weighted by log-odds of fitted confidences; ``Protocol(confidence="stated")`` has the
+      published steps.
+    - "delphi": opinions move toward their median unless a critic holds their owner more probably right than wrong.
+    - "surprisingly_popular": named more often than predicted from how specialists agree; the answer uses no labels.
+    - "critique_revise": critics, the judge and an optional revision.
+
+    All are cross-fitted and temperature-scaled, over every option that exists, and report their gains. Votes do
+    not read critics; debates, layers and a judge alone take the critics' views and the first one's estimator. Talk
+    in words is :func:`estimators.chat.deliberate_text`.
 
     References
     ----------
@@ -141,12 +165,11 @@ class DeliberativeClassifier(RobustFusionClassifier):
         "revision": "no_validation",  # told in the library's words by fit
         "budget": "no_validation",
         "quarantine": ["boolean"],
-        "critic_cv": [int],
+        "protocol": "no_validation",
+        "critic_cv": [Interval(Integral, 2, None, closed="left")],
         "n_options": [str, callable, None],
     }
-    fusion = "mean"  # what carries the evidence of the base class; the judge decides
-    short = "raise"
-    defer = track_record = calibration = None
+    calibration = None
 
     def __init__(
         self,
@@ -154,6 +177,7 @@ class DeliberativeClassifier(RobustFusionClassifier):
         *,
         critics: Any = (),
         adjudicator: Adjudicator | None = None,
+        protocol: Any = "critique_revise",
         revision: Any = None,
         topology: Any = "broadcast",
         escalation: Escalation | None = None,
@@ -173,6 +197,7 @@ class DeliberativeClassifier(RobustFusionClassifier):
         self.specialists = specialists
         self.critics = critics
         self.adjudicator = adjudicator
+        self.protocol = protocol
         self.revision = revision
         self.topology = topology
         self.escalation = escalation
@@ -188,41 +213,6 @@ class DeliberativeClassifier(RobustFusionClassifier):
         self.predict_n_jobs = predict_n_jobs
         self.random_state = random_state
         self.verbose = verbose
-
-    @property
-    def estimators(self) -> Any:
-        """The team under the name that the base class uses."""
-        return self.specialists
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Get parameters, those of the specialists included.
-
-        Parameters
-        ----------
-        deep : bool
-            Whether to include the parameters of specialists, judge, revision and escalation.
-
-        Returns
-        -------
-        dict
-            Parameter names to values.
-        """
-        return self._get_params("specialists", deep=deep)
-
-    def set_params(self, **params: Any) -> Any:
-        """Set parameters: own ones, ``name__param`` of a specialist, or ``name="drop"``.
-
-        Parameters
-        ----------
-        **params : object
-            New values.
-
-        Returns
-        -------
-        self : object
-        """
-        self._set_params("specialists", **params)
-        return self
 
     @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> DeliberativeClassifier:
@@ -250,8 +240,9 @@ class DeliberativeClassifier(RobustFusionClassifier):
         PanelError
             As the class says.
         """
-        self._input = X  # for critics, who look at samples; gone after the fit
+        check_limits(self.budget)
         self._check_critics()
+        self._input = X  # for critics, who look at samples; gone after the fit
         super().fit(X, y, sample_weight=sample_weight, groups=groups)
         del self._input
         return self
@@ -271,26 +262,9 @@ class DeliberativeClassifier(RobustFusionClassifier):
         """
         return self._course(X).verdict
 
-    def decide(self, X: Any, *, error: float = 1.0, defer: float = np.inf) -> Decision:
-        """Accept, escalate or defer each sample: the least expected cost.
-
-        Parameters
-        ----------
-        X : array-like, sparse matrix, DataFrame or Views of shape (sample, feature)
-            Input.
-        error, defer : float
-            Cost of a wrong answer, and of handing a sample over.
-
-        Returns
-        -------
-        fusion.deliberative.Decision
-            Samples in which everybody abstained are deferred, whatever it costs. "escalate" is what a budget
-            left undone.
-        """
-        course = self._course(X)
-        return self._decision(course, error, defer, ())
-
-    def deliberate(self, X: Any, *, error: float = 1.0, defer: float = np.inf) -> Deliberated:
+    def deliberate(
+        self, X: Any, *, error: float = 1.0, defer: float = np.inf, path: Any = None, nonces: Any = None
+    ) -> Deliberated:
         """Predict with a record.
 
         Parameters
@@ -299,21 +273,31 @@ class DeliberativeClassifier(RobustFusionClassifier):
             Input.
         error, defer : float
             As in `decide`.
+        path : path, optional
+            New file that the transcript is written to as the run goes: what a killed run leaves can be verified.
+        nonces : Transcript or sequence of str, optional
+            Of an earlier run, whose replay then has the same hashes.
 
         Returns
         -------
         Deliberated
             Verdict, decision, transcript, ledger, dataset and report.
+
+        Raises
+        ------
+        PanelError
+            If the file exists.
+        BudgetError
+            If the budget does not pay the first stage; nobody was asked.
         """
-        course = self._course(X)
-        transcript, records = course.transcript(self._names, self._header())
+        course, transcript = self._recorded(X, path, nonces)
         return Deliberated(
             proba=course.verdict,
-            decision=self._decision(course, error, defer, records),
+            decision=self._decision(course, error, defer),
             transcript=transcript,
             ledger=course.ledger,
-            dataset=course.dataset(self._names, self.classes_),
-            report=course.report(self._names) | {"fit": self.report_},
+            dataset=option_dataset(course, self._names, self.classes_),
+            report=course.report() | {"fit": self.report_},
         )
 
     def influence_bound(self, n_byzantine: int = 1) -> float:
@@ -332,18 +316,11 @@ class DeliberativeClassifier(RobustFusionClassifier):
         check_is_fitted(self)
         hearing = self.hearings_[-1]
         if hearing is None or self.report_["revision"]["used"]:
-            return influence_bound(None, n_byzantine=n_byzantine)
-        return hearing.influence_bound(n_byzantine)
+            return 1.0
+        return float(hearing.influence_bound(n_byzantine))
 
-    def _decision(self, course: Course, error: float, defer: float, records: tuple[int, ...]) -> Decision:
-        check_is_fitted(self)
-        made = decide_action(course.verdict, error=error, defer=defer)
-        action, cost = made.action.astype("<U8"), made.cost.copy()
-        action[course.cut_short] = "escalate"
-        action[course.silent] = "defer"
-        cost[course.silent] = defer
-        stage = course.stage + (action == "escalate")
-        return Decision(action, made.proba, cost, stage, records)
+    def _cheapest(self, course: Course, error: float, defer: float) -> Decision:
+        return decide_action(course.verdict, error=error, defer=defer)
 
     def _check_critics(self) -> None:
         names = [name for name, _ in self.critics]
@@ -353,21 +330,16 @@ class DeliberativeClassifier(RobustFusionClassifier):
             critic.check(name, self._listed())
         if self.adjudicator is not None:
             self.adjudicator.check()
-        check_limits(self.budget)
+        check_topology(self.topology, len(self._listed()))
+        self._bench = Bench(self)
 
     def _learn(self, stored: StoredPanel, X: Any = None, *, record: Any = None) -> None:
         super()._learn(stored, X, record=record)
         X = self._check_input(self._input, reset=False)
-        self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        # Columns in the order of names: the order of the list of specialists changes nothing.
-        self._order = np.argsort(np.array(self._names, dtype=object))
-        stages = [sorted(range(len(self._names)))]
-        if self.escalation is not None:
-            stages = self.escalation.check(self._names)
-            self.escalation.prices()
-        self._stages = stages
-        critics = [(name, clone(critic)) for name, critic in self.critics]
-        self._lookers = [critic for _, critic in critics]
+        self._convene()
+        bench = self._bench
+        self._stages = bench.heard(self._stages)
+        self._lookers = [clone(critic) for _, critic in bench.critics]
         views = [critic.look(X, reset=True) for critic in self._lookers]
         rows = np.flatnonzero(stored.fold >= 0)
         target, groups = stored.target, stored.groups
@@ -385,8 +357,7 @@ class DeliberativeClassifier(RobustFusionClassifier):
             weight,
         )
         self._refits: dict[Any, Any] = {}
-        self._names_sorted = [self._names[i] for i in self._order]
-        self.hearings_ = [self._hearing(stage) for stage in stages]
+        self.hearings_ = [self._hearing(stage) for stage in self._stages]
         self._doors: list[Door] = []
         self._finish()
 
@@ -402,33 +373,43 @@ class DeliberativeClassifier(RobustFusionClassifier):
             self.report_ = {
                 "n": len(memory.y),
                 "reason": self.fallback_ or "too few rows",
+                "protocol": self._bench.plan.name,
                 "revision": {"used": False},
             }
             return
-        if last.judge_.weights_ is not None:
-            self.judge_weights_ = last.judge_.weights_[np.argsort(self._order)]
-        last, told = earn_revision(self, memory, last)
-        self.hearings_[-1] = last
-        self._revised = told["used"] and told
-        if self.escalation is not None:
-            self._fit_stages()
+        if last.weights_ is not None:
+            self.judge_weights_ = last.weights_[np.argsort(self._order)]
+        told = {"used": False, "reason": "not asked for"}
+        if self.revision is not None:
+            last, told = earn_revision(self, memory, last)
+            self.hearings_[-1] = last
+            self._revised = told["used"] and told
+        self._stages = self._bench.asked(self._stages, last, self._order)
+        reached, cascade = self._fit_stages()
         self.report_, self.critic_error_correlation_ = judge_report(
-            memory, last, self._names_sorted, self.critics, self.adjudicator or Adjudicator(), self._seed
+            memory,
+            last,
+            self._names_sorted,
+            self._bench.critics,
+            self.adjudicator or Adjudicator(),
+            self._seed,
         )
-        self.report_["revision"] = {k: v for k, v in told.items() if k not in ("weights", "kappa")}
-        self.report_["effective_number"] = self.effective_number_
+        self.report_ |= cascade | {
+            "protocol": self._bench.plan.name,
+            "stopped_by": stopping_rules(self, last, reached),
+            "revision": {k: v for k, v in told.items() if k not in ("weights", "kappa")},
+            "effective_number": self.effective_number_,
+        }
 
-    def _hearing(self, stage: list[int], without: tuple[int, ...] = ()) -> Hearing | None:
+    def _hearing(self, stage: list[int], without: tuple[int, ...] = ()) -> Any:
         memory = self._memory
         if not memory.splits or len(self.classes_) < 2:
             return None
-        place = np.argsort(self._order)
         active = np.zeros(len(self._names), dtype=bool)
-        active[[place[i] for i in stage]] = True
+        active[self._places(stage)] = True
         active[list(without)] = False
         panel = np.where(active[None, :, None], memory.panel, np.nan)
-        hearing = Hearing(self.critics, self.adjudicator or Adjudicator(), seed=self._seed)
-        return hearing.fit(
+        return self._bench.hearing(self._seed).fit(
             panel,
             memory.y,
             valid=memory.valid,
@@ -437,50 +418,18 @@ class DeliberativeClassifier(RobustFusionClassifier):
             sample_weight=memory.weight,
         )
 
-    def _fit_stages(self) -> None:
-        place = np.argsort(self._order)
+    def _fit_stages(self) -> tuple[NDArray[np.int64], dict[str, Any]]:
+        memory = self._memory
+        reached = np.zeros(len(memory.y), dtype=np.int64)
+        if len(self._stages) == 1:
+            return reached, {}
+        verdicts = [hearing.verdict_ for hearing in self.hearings_]
         for s, stage in enumerate(self._stages[:-1]):
-            panel = self._memory.panel[:, [place[i] for i in stage]]
-            verdicts = self.hearings_[s].verdict_, self.hearings_[s + 1].verdict_
-            self._doors.append(
-                Door(self.escalation, s, seed=self._seed).fit(
-                    panel, *verdicts, self._memory.y, self._memory.weight
-                )
-            )
-
-    def _goes_on(self, s: int, panel: Any, verdict: Any) -> NDArray[np.bool_]:
-        own = panel[:, [np.argsort(self._order)[i] for i in self._stages[s]]]
-        return self._doors[s].goes_on(own, verdict)
-
-    def _course(self, X: Any) -> Course:
-        check_is_fitted(self)
-        X = self._check_input(X, reset=False)
-        return run_course(self, X, self._valid(X, X.shape[0]))
-
-    def _extra(self, hearing: Hearing, panel: Any, valid: Any, views: Any) -> Any:
-        if not self._revised or hearing is not self.hearings_[-1]:
-            return None
-        return revised_columns(self.revision, self._revised, hearing, panel, valid, views)
-
-    def _valid(self, X: Any, n: int) -> NDArray[np.bool_]:
-        return read_options(self.n_options, X, n, len(self.classes_))
-
-    def _splits(self, n: int, y: Any, groups: Any) -> list[Any]:
-        if n < 4 or len(np.unique(y)) < 2:
-            return []
-        splits, reason = make_splits(
-            self.critic_cv, np.zeros((n, 1)), y, classifier=True, groups=groups, random_state=self._seed
-        )
-        if not splits:
-            warnings.warn(
-                f"critics and judge cannot be cross-fitted ({reason}): verdicts are log pools of the proposals.",
-                FaultWarning,
-                stacklevel=7,
-            )
-        return splits
-
-    def _header(self) -> dict[str, Any]:
-        return {"protocol": "critique_revise", "specialists": list(self._names), "seed": self._seed}
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "report_")
+            panel = memory.panel[:, self._places(stage)]
+            door = Door(self.escalation, s, seed=self._seed)
+            self._doors.append(door.fit(panel, *verdicts[s : s + 2], memory.y, memory.weight))
+            on = reached == s
+            reached[on] += door.goes_on(panel[on], verdicts[s][on]) & (memory.valid[on].sum(axis=1) > 1)
+        wrong = [(verdict.argmax(axis=1) != memory.y).astype(np.float64) for verdict in verdicts]
+        sizes = [len(stage) for stage in self._stages]
+        return reached, {"escalation": cascade_report(wrong, reached, sizes, memory.weight)}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from estimators.hearing import accuracy_of
-from theory import PanelError
+from fusion.deliberative.critics import proposed_options
+from fusion.deliberative.watch import peer_agreement, quarantine
+from theory import FaultWarning, PanelError
 
 
 class Memory:
@@ -55,3 +58,46 @@ def read_options(n_options: Any, X: Any, n: int, k: int) -> NDArray[np.bool_]:
     if mask.shape != (n, k) or mask.dtype != bool or not mask.any(axis=1).all():
         raise PanelError(f"n_options must mark options in a bool mask {(n, k)}, one at least in each sample.")
     return mask
+
+
+def find_strangers(
+    memory: Memory, peers: Any, members: Any, panel: Any, valid: Any, names: list[str]
+) -> tuple[int, ...]:
+    """Say which specialists no longer agree with the others as they did on the training rows.
+
+    Parameters
+    ----------
+    memory : Memory
+        Sealed training proposals.
+    peers : ndarray of shape (specialist,)
+        Agreement of each with all others there.
+    members : ndarray of int
+        Who has spoken.
+    panel : ndarray of shape (sample, specialist, output)
+        Sealed proposals of a batch.
+    valid : ndarray of bool, shape (sample, output)
+        Which options exist.
+    names : list of str
+        Specialists.
+
+    Returns
+    -------
+    tuple of int
+        Columns; told by a FaultWarning.
+    """
+    if not len(members):
+        return ()
+    words = proposed_options(panel[:, members], valid=valid)
+    before = peers[members]
+    if len(members) < len(names):
+        before = peer_agreement(proposed_options(memory.panel[:, members], valid=memory.valid))
+    found = quarantine(words, before, n_outputs=valid.shape[1])
+    tripped = np.flatnonzero(found.tripped)
+    if len(tripped):
+        worst = {names[members[j]]: round(float(found.change[j]), 3) for j in tripped}
+        warnings.warn(
+            f"quarantined, since agreement with the others fell: {worst}. The judge goes on without them.",
+            FaultWarning,
+            stacklevel=6,
+        )
+    return tuple(int(members[j]) for j in tripped)

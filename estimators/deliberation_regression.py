@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-import warnings
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import clone
-from sklearn.ensemble import HistGradientBoostingRegressor
-from sklearn.linear_model import RidgeCV
-from sklearn.utils import check_random_state, get_tags
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils import get_tags
 
-from estimators._compat import fit_context
-from estimators.critic import Critic, fit_weighted
+from estimators._compat import Interval, fit_context
+from estimators.court import Court, paired_gain
+from estimators.critic import Critic
+from estimators.deliberating import Deliberating
+from estimators.deliberation_escalation import Escalation, NumberDoor, cascade_report
+from estimators.deliberation_report import DeliberatedNumbers, number_dataset
+from estimators.deliberation_run import Course, check_limits
 from estimators.ensemble_regressor import RobustFusionRegressor
 from estimators.learning import StoredPanel
 from estimators.panel import make_splits
 from estimators.withheld import withhold
-from theory import FaultWarning, PanelError
-
-_SHRINK = 0.1
-_FLOOR = 1e-3
-_ABSENT = 1e6  # variance of an answer that was not given, relative to that of y
+from fusion.deliberative.decision import Decision, decide_number
+from theory import PanelError
 
 
 @withhold(
-    fuse="predict(X)", predict_or_defer="predict_interval(X)", update="fit", partial_fit="fit",
+    fuse="deliberate(X)", predict_or_defer="decide(X)", update="fit", partial_fit="fit",
     with_fusion="another judge", from_predictions="PrecomputedSpecialist members",
 )  # fmt: skip
-class DeliberativeRegressor(RobustFusionRegressor):
+class DeliberativeRegressor(Deliberating, RobustFusionRegressor):
     """Let regressors propose, critics predict how far each is off for this sample, and a judge combine.
 
     Parameters
@@ -46,6 +44,11 @@ class DeliberativeRegressor(RobustFusionRegressor):
         by leave-one-out.
     clip : bool
         Whether weights are clipped at 0.
+    escalation : Escalation, optional
+        Who is asked first, and when the others are asked; each stage has critics and a judge of its own.
+    budget : fusion.deliberative.Budget, optional
+        Limits of calls (answers of one specialist to one sample) and seconds for each prediction; calls are never
+        exceeded, seconds by one block of samples of a later stage at most. Other limits are refused.
     plausible : float or None
         As in :class:`RobustFusionRegressor`.
     cv : int, splitter, iterable, "prefit"
@@ -66,14 +69,22 @@ class DeliberativeRegressor(RobustFusionRegressor):
     report_ : dict
         Root mean squared errors on unseen rows of the judge, of ridge stacking of the sealed proposals, of the
         critics' pool, of the mean and of the best single specialist; the judge's gains in squared error with
-        paired standard errors.
+        paired standard errors; of a cascade also what it costs and gains.
+    courts_ : list of Court
+        Critics and judge, per stage; None where too few rows were seen.
     oof_panel_, solo_scores_, error_correlation_, effective_number_, prices_, missing_rate_, failures_ : object
         As in :class:`RobustFusionRegressor`.
 
     Raises
     ------
     PanelError
-        If every specialist failed.
+        If every specialist failed, or stages name unknown specialists.
+
+    Notes
+    -----
+    The critics' standard deviations are scaled so that their squares are, on average, the judge's squared error
+    on unseen rows; `decide` weighs them against costs. Intervals are calibrated on the whole cascade: each
+    training row counts with the judge of the stage that it reached.
 
     References
     ----------
@@ -104,11 +115,10 @@ class DeliberativeRegressor(RobustFusionRegressor):
         "view": "no_validation",
         "judge": "no_validation",
         "clip": ["boolean"],
-        "critic_cv": [int],
+        "escalation": [Escalation, None],
+        "budget": "no_validation",  # told in the library's words by fit
+        "critic_cv": [Interval(Integral, 2, None, closed="left")],
     }
-    fusion = "mean"  # what carries the evidence of the base class; the judge decides
-    short = "raise"
-    defer = track_record = None
 
     def __init__(
         self,
@@ -118,6 +128,8 @@ class DeliberativeRegressor(RobustFusionRegressor):
         view: Any = None,
         judge: Any = None,
         clip: bool = False,
+        escalation: Escalation | None = None,
+        budget: Any = None,
         plausible: float | None = 100.0,
         cv: Any = 5,
         critic_cv: int = 3,
@@ -132,6 +144,8 @@ class DeliberativeRegressor(RobustFusionRegressor):
         self.view = view
         self.judge = judge
         self.clip = clip
+        self.escalation = escalation
+        self.budget = budget
         self.plausible = plausible
         self.cv = cv
         self.critic_cv = critic_cv
@@ -140,41 +154,6 @@ class DeliberativeRegressor(RobustFusionRegressor):
         self.predict_n_jobs = predict_n_jobs
         self.random_state = random_state
         self.verbose = verbose
-
-    @property
-    def estimators(self) -> Any:
-        """The team under the name that the base class uses."""
-        return self.specialists
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Get parameters, those of the specialists included.
-
-        Parameters
-        ----------
-        deep : bool
-            Whether to include the parameters of specialists, critic and judge.
-
-        Returns
-        -------
-        dict
-            Parameter names to values.
-        """
-        return self._get_params("specialists", deep=deep)
-
-    def set_params(self, **params: Any) -> Any:
-        """Set parameters: own ones, ``name__param`` of a specialist, or ``name="drop"``.
-
-        Parameters
-        ----------
-        **params : object
-            New values.
-
-        Returns
-        -------
-        self : object
-        """
-        self._set_params("specialists", **params)
-        return self
 
     @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> DeliberativeRegressor:
@@ -202,6 +181,7 @@ class DeliberativeRegressor(RobustFusionRegressor):
         PanelError
             If all specialists failed.
         """
+        check_limits(self.budget)
         self._input = X  # for critics, who look at samples; gone after the fit
         super().fit(X, y, sample_weight=sample_weight, groups=groups)
         del self._input
@@ -219,7 +199,7 @@ class DeliberativeRegressor(RobustFusionRegressor):
         -------
         ndarray of shape (sample,)
         """
-        return self._verdict(X)[0]
+        return self._course(X).verdict[:, 0]
 
     def predict_interval(self, X: Any, *, coverage: float = 0.9) -> NDArray[np.float64]:
         """Give conformal intervals that are wider where critics expect larger errors.
@@ -241,177 +221,174 @@ class DeliberativeRegressor(RobustFusionRegressor):
         PanelError
             If the coverage lies outside (0, 1).
         """
-        if not 0.0 < coverage < 1.0:
-            raise PanelError(f"coverage lies between 0 and 1; got {coverage!r}.")
-        value, sd = self._verdict(X)
+        _check_coverage(coverage)
+        return self._interval(self._course(X), coverage)
+
+    def deliberate(
+        self,
+        X: Any,
+        *,
+        coverage: float = 0.9,
+        error: float = 1.0,
+        defer: float = np.inf,
+        path: Any = None,
+        nonces: Any = None,
+    ) -> DeliberatedNumbers:
+        """Predict with a record.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix, DataFrame or Views of shape (sample, feature)
+            Input.
+        coverage : float
+            As in `predict_interval`.
+        error, defer : float
+            As in `decide`.
+        path : path, optional
+            New file that the transcript is written to as the run goes.
+        nonces : Transcript or sequence of str, optional
+            Of an earlier run, whose replay then has the same hashes.
+
+        Returns
+        -------
+        DeliberatedNumbers
+            Numbers, intervals, decision, transcript, ledger, dataset and report.
+
+        Raises
+        ------
+        PanelError
+            If the coverage lies outside (0, 1), or the file exists.
+        BudgetError
+            If the budget does not pay the first stage; nobody was asked.
+        """
+        _check_coverage(coverage)
+        course, transcript = self._recorded(X, path, nonces)
+        interval = self._interval(course, coverage)
+        return DeliberatedNumbers(
+            value=course.verdict[:, 0],
+            sd=course.verdict[:, 1],
+            interval=interval,
+            decision=self._decision(course, error, defer),
+            transcript=transcript,
+            ledger=course.ledger,
+            dataset=number_dataset(course, self._names, self._names_sorted, interval),
+            report=course.report() | {"fit": self.report_},
+        )
+
+    def _interval(self, course: Course, coverage: float) -> NDArray[np.float64]:
+        value, sd = course.verdict.T
         order = int(np.ceil((len(self._scores) + 1) * coverage))
         width = self._scores[order - 1] if order <= len(self._scores) else np.inf
         return np.column_stack([value - width * sd, value + width * sd])
 
+    def _cheapest(self, course: Course, error: float, defer: float) -> Decision:
+        return decide_number(course.verdict[:, 0], course.verdict[:, 1] ** 2, error=error, defer=defer)
+
     def _learn(self, stored: StoredPanel, X: Any = None, *, record: Any = None) -> None:
         super()._learn(stored, X, record=record)
         X = self._check_input(self._input, reset=False)
-        self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        self._convene()
         rows = np.flatnonzero(stored.fold >= 0)
-        panel, target, sample_weight = stored.panel, stored.target[:, 0], stored.weight
-        table = self._look(X, reset=True)
-        self._ready = False
+        y = stored.target[rows, 0]
+        self._looker = Critic(view=slice(None) if self.view is None else self.view)
+        x = self._looker.look(X, reset=True)[rows]
+        weight = None if stored.weight is None else np.asarray(stored.weight, dtype=np.float64)[rows]
+        self.courts_: list[Court | None] = [None] * len(self._stages)
+        self._doors: list[NumberDoor] = []
         self._scores = np.zeros(0)
-        self.report_ = {"n": len(rows), "reason": self.fallback_}
-        groups = None if stored.groups is None else stored.groups[rows]
-        splits = (
-            make_splits(
-                self.critic_cv, np.zeros((len(rows), 1)), target[rows], classifier=False, groups=groups,
-                random_state=self._seed,
-            )[0]
-            if len(rows) >= 4
-            else []
-        )  # fmt: skip
-        if not splits:
-            return
-        weight = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)[rows]
-        self._fit_court(self._known(panel[rows]), target[rows], table[rows], splits, weight)
+        self.report_ = {"n": len(rows), "reason": self.fallback_ or "too few rows"}
+        splits: list[Any] = []
+        if len(rows) >= 4:
+            splits, reason = make_splits(
+                self.critic_cv, np.zeros((len(rows), 1)), y, classifier=False,
+                groups=None if stored.groups is None else stored.groups[rows], random_state=self._seed,
+            )  # fmt: skip
+            self.report_["reason"] = reason
+        if splits:
+            self._sit(self._known(stored.panel[rows])[:, self._order], y, x, splits, weight)
 
-    def _fit_court(self, said: Any, y: Any, x: Any, splits: Any, weight: Any) -> None:
-        n, m = said.shape
-        here = ~np.isnan(said)
-        share = np.ones(n) if weight is None else weight
-        self._scale = max(float(np.average((y - np.average(y, weights=share)) ** 2, weights=share)), 1e-300)
-        mass = np.maximum((here * share[:, None]).sum(axis=0), 1e-300)
-        self._bias = (np.where(here, said - y[:, None], 0.0) * share[:, None]).sum(axis=0) / mass
-        filled = self._filled(said)
-        residual = np.where(here, filled - y[:, None], 0.0)
-        variance = np.empty((n, m))
-        self._critics = []
-        default = HistGradientBoostingRegressor(
-            max_iter=120, learning_rate=0.07, max_leaf_nodes=15, early_stopping=False
-        )
-        target = np.log(np.maximum(residual**2, _FLOOR * self._scale))
-        for i in range(m):
-            rows_i = _situation(filled, x, i)
-            for train, test in splits:
-                known = train[here[train, i]]
-                variance[test, i] = (
-                    self._one(default, rows_i, target[:, i], known, weight).predict(rows_i[test])
-                    if len(known)
-                    else np.log(self._scale)
-                )
-            known = np.flatnonzero(here[:, i])
-            self._critics.append(
-                self._one(default, rows_i, target[:, i], known, weight) if len(known) else None
+    def _sit(self, said: Any, y: Any, x: Any, splits: Any, weight: Any) -> None:
+        courts = [
+            Court(self.critic, self.judge, clip=self.clip, prior=float(self._prior[0]), seed=self._seed).fit(
+                said[:, self._places(stage)], y, x, splits, weight
             )
-        variance = np.exp(variance)
-        self._stretch = (np.where(here, residual**2 / variance, 0.0) * share[:, None]).sum(axis=0) / mass
-        self._stretch = np.maximum(self._stretch, 1e-12)
-        variance *= self._stretch
-        standard = np.where(here, residual / np.sqrt(variance), 0.0)
-        moment = (standard * share[:, None]).T @ standard
-        scale = np.sqrt(np.maximum(moment.diagonal(), 1e-300))
-        r = moment / scale[:, None] / scale[None, :]
-        self._correlation = (1.0 - _SHRINK) * r + _SHRINK * np.eye(m)
-        weights, sd = self._weights(np.where(here, variance, _ABSENT * self._scale))
-        features = _brief(filled, weights)
-        ridge = RidgeCV(alphas=np.logspace(-3, 3, 13) * max(float(features.var()), 1e-12))
-        judged, stacked, best = np.empty(n), np.empty(n), np.empty(n)
-        loss = np.where(here, residual**2, self._scale) * share[:, None]
-        for train, test in splits:
-            part = None if weight is None else weight[train]
-            judge = fit_weighted(self.judge, ridge, features[train], y[train], part, self._seed)
-            judged[test] = judge.predict(features[test])
-            stack = fit_weighted(None, ridge, filled[train], y[train], part, self._seed)
-            stacked[test] = stack.predict(filled[test])
-            best[test] = filled[test, int(loss[train].sum(axis=0).argmin())]
-        self._judge = fit_weighted(self.judge, ridge, features, y, weight, self._seed)
-        self._scores = np.sort(np.abs(y - judged) / sd)
-        self._ready = True
-        pooled = (weights * filled).sum(axis=1)
-        rules = {
-            "judge": judged,
-            "stack": stacked,
-            "pool": pooled,
-            "mean": filled.mean(axis=1),
-            "best_single": best,
-        }
+            for stage in self._stages
+        ]
+        self.courts_ = list(courts)
+        found = [court.cross_fitted_ for court in courts]
+        reached = np.zeros(len(y), dtype=np.int64)
+        for s in range(len(courts) - 1):
+            verdicts = [np.column_stack([f.value, f.sd]) for f in found[s : s + 2]]
+            panel = said[:, self._places(self._stages[s]), None]
+            door = NumberDoor(self.escalation, s, seed=self._seed).fit(panel, *verdicts, y, weight)
+            self._doors.append(door)
+            on = reached == s
+            reached[on] += door.goes_on(panel[on], verdicts[0][on])
+        every = np.arange(len(y))
+        value = np.stack([f.value for f in found])[reached, every]
+        self._scores = np.sort(np.abs(y - value) / np.stack([f.sd for f in found])[reached, every])
+        last, share = courts[-1], np.ones(len(y)) if weight is None else weight
+        judged = found[-1].value
+        rules = {"judge": judged, **last.rivals_}
         self.report_ = {
-            "n": n,
+            "n": len(y),
             "rmse": {k: float(np.sqrt(np.average((y - v) ** 2, weights=share))) for k, v in rules.items()},
-            "gain_over_stack": _gain(y, judged, stacked, share),
-            "gain_over_best_single": _gain(y, judged, best, share),
-            "predicted_variance_ratio": float(np.average((y - pooled) ** 2 / sd**2, weights=share)),
-            "best_single": self._names[int(loss.sum(axis=0).argmin())],
+            "gain_over_stack": paired_gain(y, judged, last.rivals_["stack"], share),
+            "gain_over_best_single": paired_gain(y, judged, last.rivals_["best_single"], share),
+            "predicted_variance_ratio": last.pool_ratio_,
+            "best_single": self._names_sorted[last.best_],
             "effective_number": self.effective_number_,
         }
-
-    def _one(self, default: Any, table: Any, target: Any, rows: Any, weight: Any) -> Any:
-        part = None if weight is None else weight[rows]
-        return fit_weighted(
-            None if self.critic is None else clone(self.critic),
-            default,
-            table[rows],
-            target[rows],
-            part,
-            self._seed,
-        )
-
-    def _weights(self, variance: Any) -> tuple[Any, Any]:
-        """Weights D^-1 R^-1 D^-1 1, made to sum to 1, and the sd of the pool that they predict."""
-        inverse = 1.0 / np.sqrt(variance)
-        weights = inverse * np.linalg.solve(self._correlation, inverse.T).T
-        if self.clip:
-            weights = np.maximum(weights, 0.0)
-        total = weights.sum(axis=1, keepdims=True)
-        small = total <= 1e-12 * np.abs(weights).sum(axis=1, keepdims=True)
-        weights = np.where(small, 1.0 / weights.shape[1], weights / np.where(small, 1.0, total))
-        scaled = weights * np.sqrt(variance)
-        return weights, np.sqrt(np.maximum((scaled @ self._correlation * scaled).sum(axis=1), 1e-300))
-
-    def _verdict(self, X: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        check_is_fitted(self)
-        X = self._check_input(X, reset=False)
-        panel, absent, _ = self._heard(X)
-        faults = self._faulty(panel) & ~absent
-        if faults.any():
-            counts = {n: int(c) for n, c in zip(self._names, faults.sum(axis=0), strict=True) if c}
-            warnings.warn(
-                f"invalid answers count as abstentions: {counts} of {len(panel)} samples.",
-                FaultWarning,
-                stacklevel=3,
+        if len(courts) > 1:
+            losses = [(y - f.value) ** 2 for f in found]
+            self.report_["escalation"] = cascade_report(
+                losses, reached, [len(s) for s in self._stages], weight
             )
-        said = self._known(panel)
-        here = ~np.isnan(said)
-        filled = self._filled(said) if self._ready else np.where(here, said, 0.0)
-        if not self._ready:
-            count = here.sum(axis=1)
-            value = np.where(count > 0, filled.sum(axis=1) / np.maximum(count, 1), self._prior[0])
-            return value, np.full(len(value), np.sqrt(self._v0))
-        x = self._look(X, reset=False)
-        variance = np.empty(filled.shape)
-        for i, critic in enumerate(self._critics):
-            told = np.log(self._scale) if critic is None else critic.predict(_situation(filled, x, i))
-            variance[:, i] = np.exp(told) * self._stretch[i]
-        weights, sd = self._weights(np.where(here, variance, _ABSENT * self._scale))
-        value = np.asarray(self._judge.predict(_brief(filled, weights)), dtype=np.float64)
-        nobody = ~here.any(axis=1)
-        return np.where(nobody, self._prior[0], value), np.where(nobody, np.sqrt(self._scale), sd)
+
+    def _blank(self, n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return np.zeros((n, 2)), np.full((n, len(self._names)), np.nan)
+
+    def _views(self, X: Any) -> list[Any]:
+        return [self._looker.look(X, reset=False)]
+
+    def _critic_names(self) -> list[str]:
+        return [f"critic of {name}" for name in self._names_sorted]
+
+    def _valid(self, X: Any, n: int) -> NDArray[np.bool_]:
+        return np.ones((n, 1), dtype=bool)
+
+    def _sealed(self, panel: Any, valid: Any) -> Any:
+        return panel
+
+    def _watch(self, panel: Any, valid: Any) -> tuple[int, ...]:
+        return ()
+
+    def _goes_on(self, s: int, panel: Any, verdict: Any, valid: Any) -> NDArray[np.bool_]:
+        own = panel[:, self._places(self._stages[s])]
+        if self.courts_[s] is None:
+            return np.ones(len(own), dtype=bool)  # nothing was learned: everybody is asked
+        return self._doors[s].goes_on(own, verdict)
+
+    def _hear(self, s: int, out: Any, panel: Any, valid: Any, views: Any) -> tuple[Any, Any]:
+        columns = self._places(self._stages[s])
+        said, court = panel[:, columns, 0], self.courts_[s]
+        errors = np.full(panel.shape[:2], np.nan)
+        if court is None or not len(panel):
+            here = ~np.isnan(said)
+            mean = np.where(here, said, 0.0).sum(axis=1) / np.maximum(here.sum(axis=1), 1)
+            return np.column_stack([mean, np.full(len(said), np.sqrt(self._v0))]), errors
+        found = court.hear(said, views[0])
+        errors[:, columns] = found.errors
+        return np.column_stack([found.value, found.sd]), errors
+
+    def _silence(self, valid: Any) -> NDArray[np.float64]:
+        return np.tile([self._prior[0], np.sqrt(self._v0)], (len(valid), 1))
+
+    def _header(self) -> dict[str, Any]:
+        return {"protocol": "critique", "specialists": list(self._names), "seed": self._seed}
 
     def _known(self, panel: Any) -> Any:
         return np.where(self._faulty(panel), np.nan, panel[:, :, 0])
-
-    def _filled(self, said: Any) -> Any:
-        """Take biases away; who is absent gets the mean of the others, with next to no weight."""
-        here = ~np.isnan(said)
-        plain = np.where(here, said - self._bias, 0.0)
-        count = here.sum(axis=1, keepdims=True)
-        mean = np.where(count > 0, plain.sum(axis=1, keepdims=True) / np.maximum(count, 1), self._prior[0])
-        return np.where(here, plain, mean)
-
-    def _look(self, X: Any, *, reset: bool) -> Any:
-        if reset:
-            self._looker = Critic(view=slice(None) if self.view is None else self.view)
-        return self._looker.look(X, reset=reset)
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "report_")
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -423,17 +400,6 @@ class DeliberativeRegressor(RobustFusionRegressor):
         return tags
 
 
-def _situation(said: Any, x: Any, i: int) -> Any:
-    return np.column_stack([x, said[:, i], said.mean(axis=1), said.std(axis=1)])
-
-
-def _brief(said: Any, weights: Any) -> Any:
-    weighted = weights * said
-    return np.column_stack([said, weighted, weighted.sum(axis=1)])
-
-
-def _gain(y: Any, judged: Any, other: Any, share: Any) -> dict[str, float]:
-    saved = (y - other) ** 2 - (y - judged) ** 2
-    mean = float(np.average(saved, weights=share))
-    w = share / share.sum()
-    return {"value": mean, "standard_error": float(np.sqrt((w**2 * (saved - mean) ** 2).sum()))}
+def _check_coverage(coverage: float) -> None:
+    if not 0.0 < coverage < 1.0:
+        raise PanelError(f"coverage lies between 0 and 1; got {coverage!r}.")

@@ -50,8 +50,103 @@ class Deliberated:
     report: dict[str, Any]
 
 
+@dataclass(frozen=True, eq=False)
+class DeliberatedNumbers:
+    """One deliberation about a batch of samples whose answers are numbers.
+
+    Attributes
+    ----------
+    value, sd : ndarray of shape (sample,)
+        The verdict and the predicted standard deviation of its error.
+    interval : ndarray of shape (sample, 2)
+        Conformal lower and upper ends.
+    decision : fusion.deliberative.Decision
+        Accept, escalate or defer, by expected squared error.
+    transcript : fusion.deliberative.Transcript
+        A record per round and agent, with digests of the arrays.
+    ledger : dict
+        Calls (answers of one specialist to one sample) in all and by specialist, seconds, ``stopped_by``.
+    dataset : xarray.Dataset
+        Proposals, critiques (predicted errors), verdict and interval over sample, round, specialist and output.
+    report : dict
+        Escalation rate, cost; under ``"fit"`` the gains measured in ``fit``.
+    """
+
+    value: NDArray[np.float64]
+    sd: NDArray[np.float64]
+    interval: NDArray[np.float64]
+    decision: Decision
+    transcript: Any
+    ledger: dict[str, Any]
+    dataset: Any
+    report: dict[str, Any]
+
+
+def option_dataset(course: Any, names: list[str], classes: Any) -> Any:
+    """Give a course about options as an xarray Dataset.
+
+    Parameters
+    ----------
+    course : Course
+        Of a classifier.
+    names : list of str
+        Specialists in the order of their list.
+    classes : ndarray
+        Labels of the options.
+
+    Returns
+    -------
+    xarray.Dataset
+    """
+    from xarray import Dataset
+
+    return Dataset(
+        {
+            "proposal": (("sample", "round", "specialist", "output"), course.panel[:, None]),
+            "critique": (("sample", "output", "critic"), course.critiques),
+            "verdict": (("sample", "output"), course.verdict),
+            "asked": (("sample", "specialist"), course.asked),
+            "stage": (("sample",), course.stage),
+        },
+        coords={"round": [0], "specialist": names, "output": classes, "critic": course.critics},
+    )
+
+
+def number_dataset(course: Any, names: list[str], columns: list[str], interval: Any) -> Any:
+    """Give a course about numbers as an xarray Dataset.
+
+    Parameters
+    ----------
+    course : Course
+        Of a regressor.
+    names, columns : list of str
+        Specialists in the order of their list, and in that of the critics.
+    interval : ndarray of shape (sample, 2)
+        Ends.
+
+    Returns
+    -------
+    xarray.Dataset
+    """
+    from xarray import Dataset
+
+    predicted = course.critiques[:, [columns.index(name) for name in names]]
+    return Dataset(
+        {
+            "proposal": (("sample", "round", "specialist", "output"), course.panel[:, None]),
+            "critique": (("sample", "round", "specialist"), predicted[:, None]),
+            "verdict": (("sample", "output"), course.verdict[:, :1]),
+            "sd": (("sample",), course.verdict[:, 1]),
+            "interval": (("sample", "end"), interval),
+            "asked": (("sample", "specialist"), course.asked),
+            "stage": (("sample",), course.stage),
+        },
+        coords={"round": [0], "specialist": names, "output": [0], "end": ["low", "high"]},
+    )
+
+
 def judge_report(
-    memory: Any, hearing: Hearing, names: list[str], critics: Any, adjudicator: Adjudicator, seed: int
+    memory: Any, hearing: Any, names: list[str], critics: Any, adjudicator: Adjudicator, seed: int
 ) -> tuple[dict[str, Any], Any]:
     """Compare cross-fitted verdicts with stacking, plurality and the best single specialist.
 
@@ -59,7 +154,7 @@ def judge_report(
     ----------
     memory : object
         Sealed training proposals.
-    hearing : Hearing
+    hearing : Hearing or Meeting
         Fitted.
     names : list of str
         Specialists in the order of the columns.
@@ -80,8 +175,9 @@ def judge_report(
     y, panel, valid, weight = memory.y, memory.panel, memory.valid, memory.weight
     words = proposed_options(panel, valid=valid)
     judged = hearing.verdict_.argmax(axis=1)
+    judged_by_critics = isinstance(hearing, Hearing) and bool(critics)
     stack = hearing
-    if critics:
+    if judged_by_critics or not isinstance(hearing, Hearing):
         stack = Hearing([], adjudicator, seed=seed).fit(
             panel, y, valid=valid, views=[], splits=memory.splits, sample_weight=weight
         )
@@ -112,8 +208,8 @@ def judge_report(
         "oracle_gap": _told(oracle_gap(words, judged, y, sample_weight=weight)),
         "inverse_temperature": hearing.inverse_temperature_,
     }
-    report["critic_gain"] = report["gain_over_stack"] if critics else None
-    return report, _critic_correlation(hearing, words, y, names, [name for name, _ in critics])
+    report["critic_gain"] = report["gain_over_stack"] if judged_by_critics else None
+    return report | hearing.told_, _critic_correlation(hearing, words, y, names, hearing.critic_names_)
 
 
 def _told(score: Score) -> dict[str, float]:
@@ -136,7 +232,7 @@ def _plurality(words: Any, valid: Any, rng: np.random.Generator) -> NDArray[Any]
     return np.asarray(heads.argmax(axis=1))
 
 
-def _critic_correlation(hearing: Hearing, words: Any, y: Any, names: list[str], critics: list[str]) -> Any:
+def _critic_correlation(hearing: Any, words: Any, y: Any, names: list[str], critics: list[str]) -> Any:
     if not critics:
         return None
     from xarray import DataArray

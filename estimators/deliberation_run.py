@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.parallel import Parallel, delayed
 
-from estimators.hearing import Hearing, seal
 from estimators.panel import answer_one, take_rows
 from fusion.deliberative.budget import Budget
-from fusion.deliberative.critics import proposed_options
-from fusion.deliberative.odds import from_log_odds, log_odds
-from fusion.deliberative.watch import peer_agreement, quarantine
+from fusion.deliberative.transcript import Transcript
 from theory import BudgetError, FaultWarning, PanelError
+
+_BLOCKS = 16
 
 
 @dataclass(eq=False)
@@ -29,19 +28,21 @@ class Course:
     panel : ndarray of shape (sample, specialist, output)
         Sealed proposals, in the order of the specialists' list; NaN rows were not asked, or abstained.
     verdict : ndarray of shape (sample, output)
-        The judge's.
+        The judge's: probabilities, or a number and its predicted standard deviation.
     asked : ndarray of bool, shape (sample, specialist)
         Who was asked.
     stage : ndarray of int, shape (sample,)
         Last stage that spoke.
     silent, cut_short : ndarray of bool, shape (sample,)
         Nobody answered; a budget kept it from the next stage.
-    critiques : ndarray of shape (sample, output, critic)
+    critiques : ndarray of shape (sample, ..., critic)
         Scores of the last hearing's critics.
     ledger : dict
         Calls, seconds, ``stopped_by``.
-    quarantined : list of str
+    critics, quarantined : list of str
         Names.
+    records : tuple of int
+        Records of the transcript that justify the verdict.
     """
 
     panel: NDArray[np.float64]
@@ -54,57 +55,9 @@ class Course:
     ledger: dict[str, Any]
     critics: list[str] = field(default_factory=list)
     quarantined: list[str] = field(default_factory=list)
+    records: tuple[int, ...] = ()
 
-    def transcript(self, names: list[str], header: dict[str, Any]) -> tuple[Any, tuple[int, ...]]:
-        """Write the records; give the transcript and the ids of what justifies the verdict."""
-        from fusion.deliberative.transcript import Transcript
-
-        log = Transcript(header | {"n": len(self.panel)})
-        proposals = []
-        for i, name in enumerate(names):
-            if not self.asked[:, i].any():
-                continue
-            proposals.append(
-                log.record(
-                    round=0,
-                    agent=name,
-                    role="proposer",
-                    action="abstain" if name in self.quarantined else "propose",
-                    payload={"asked": int(self.asked[:, i].sum()), "quarantined": name in self.quarantined},
-                    arrays={"proposal": self.panel[:, i, :]},
-                    cost={"calls": int(self.asked[:, i].sum())},
-                )
-            )
-        critiques = [
-            log.record(
-                round=1, agent=name, role="critic", action="critique", cites=proposals,
-                arrays={"scores": self.critiques[:, :, c]},
-            )
-            for c, name in enumerate(self.critics)
-        ]  # fmt: skip
-        payload = {"stopped_by": self.ledger["stopped_by"], "escalated": int((self.stage > 0).sum())}
-        last = log.record(
-            round=2, agent="judge", role="adjudicator", action="adjudicate", payload=payload,
-            cites=[*proposals, *critiques], arrays={"verdict": self.verdict},
-        )  # fmt: skip
-        return log, (*proposals, *critiques, last)
-
-    def dataset(self, names: list[str], classes: Any) -> Any:
-        """Give everything as an xarray Dataset."""
-        from xarray import Dataset
-
-        return Dataset(
-            {
-                "proposal": (("sample", "round", "specialist", "output"), self.panel[:, None]),
-                "critique": (("sample", "output", "critic"), self.critiques),
-                "verdict": (("sample", "output"), self.verdict),
-                "asked": (("sample", "specialist"), self.asked),
-                "stage": (("sample",), self.stage),
-            },
-            coords={"round": [0], "specialist": names, "output": classes, "critic": self.critics},
-        )
-
-    def report(self, names: list[str]) -> dict[str, Any]:
+    def report(self) -> dict[str, Any]:
         """Give what the run cost and how it went."""
         n = max(len(self.panel), 1)
         return {
@@ -144,17 +97,44 @@ def check_limits(budget: Any) -> None:
         )
 
 
-def run_course(owner: Any, X: Any, valid: NDArray[np.bool_]) -> Course:
+def open_record(owner: Any, n: int, path: Any, nonces: Any) -> Transcript:
+    """Begin the transcript of a run.
+
+    Parameters
+    ----------
+    owner : estimator
+        Fitted.
+    n : int
+        Samples.
+    path : path or None
+        File that is written record by record.
+    nonces : Transcript, sequence of str or None
+        Of an earlier run that is replayed.
+
+    Returns
+    -------
+    Transcript
+        Where one stage asks everybody, nothing can be revealed before all have committed.
+    """
+    header = owner._header() | {"n": n, "stages": len(owner._stages)}
+    if len(owner._stages) == 1:
+        header["agents"] = [owner._names[i] for i in owner._stages[0]]
+    return Transcript(header, path, nonces=nonces)
+
+
+def run_course(owner: Any, X: Any, valid: NDArray[np.bool_], log: Transcript | None = None) -> Course:
     """Deliberate about a batch.
 
     Parameters
     ----------
-    owner : DeliberativeClassifier
-        Fitted.
+    owner : estimator
+        Fitted; it gives ``_stages`` and ``_order``, and seals, watches, hears and lets samples go on.
     X : array-like
         Checked input.
     valid : ndarray of bool, shape (sample, output)
         Which options exist.
+    log : Transcript, optional
+        Written as the run goes: who proposes commits before a critic or the judge sees anything.
 
     Returns
     -------
@@ -164,17 +144,19 @@ def run_course(owner: Any, X: Any, valid: NDArray[np.bool_]) -> Course:
     ------
     BudgetError
         If the budget does not pay the first stage; nobody was asked.
+
+    Notes
+    -----
+    The first stage is asked whatever time it takes. Of a later one the samples are asked in blocks, each only if one
+    as long as the slowest so far still fits: seconds are exceeded by the first block of a stage at most.
     """
     start = time.perf_counter()
     n, k = valid.shape
-    order, names = owner._order, owner._names
-    m = len(names)
-    panel = np.full((n, m, k), np.nan)
-    asked = np.zeros((n, m), dtype=bool)
-    verdict = np.zeros((n, k))
-    critiques = np.zeros((n, k, len(owner.critics) if owner.hearings_[-1] is not None else 0))
+    order, names, budget = owner._order, owner._names, owner.budget
+    panel = np.full((n, len(names), k), np.nan)
+    asked = np.zeros((n, len(names)), dtype=bool)
+    verdict, critiques = owner._blank(n)
     stage, cut = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=bool)
-    budget = owner.budget
     limit = None if budget is None else budget.calls
     first = owner._stages[0]
     if limit is not None and n * len(first) > limit:
@@ -182,19 +164,16 @@ def run_course(owner: Any, X: Any, valid: NDArray[np.bool_]) -> Course:
             f"{n} samples x {len(first)} specialists of the first stage need {n * len(first)} calls; the budget is "
             f"{limit}. Give fewer samples, a smaller first stage (Escalation), or {n * len(first)} calls."
         )
-    views = [critic.look(X, reset=False) for critic in owner._lookers]
+    views = owner._views(X)
     rows = np.arange(n)
     tripped: tuple[int, ...] = ()
     stopped = None
+    critics = owner._critic_names()
+    cites: list[int] = []
     for s, members in enumerate(owner._stages):
         new = [i for i in members if s == 0 or i not in owner._stages[s - 1]]
-        if s > 0:
-            goes = (
-                owner._goes_on(s - 1, panel[rows][:, order], verdict[rows])
-                if len(rows)
-                else np.zeros(0, bool)
-            )
-            rows = rows[goes & (valid[rows].sum(axis=1) > 1)]
+        if s > 0 and len(rows):
+            rows = rows[owner._goes_on(s - 1, panel[rows][:, order], verdict[rows], valid[rows])]
             if limit is not None:
                 fits = max(0, (limit - int(asked.sum())) // max(len(new), 1))
                 cut[rows[fits:]] = True
@@ -203,21 +182,35 @@ def run_course(owner: Any, X: Any, valid: NDArray[np.bool_]) -> Course:
             late = budget is not None and budget.seconds is not None
             if late and time.perf_counter() - start >= budget.seconds and len(rows):
                 cut[rows], stopped, rows = True, "seconds", rows[:0]
-            if not len(rows):
-                break
+        if s > 0 and not len(rows):
+            break
         if n and new:
-            panel[np.ix_(rows, new)] = _ask(owner, X, rows, new, valid)
+            until = None if s == 0 or budget is None or budget.seconds is None else start + budget.seconds
+            said = _ask_until(owner, X, rows, new, valid, until)
+            if len(said) < len(rows):
+                cut[rows[len(said) :]], stopped, rows = True, "seconds", rows[: len(said)]
+            panel[np.ix_(rows, new)] = said
             asked[np.ix_(rows, new)] = True
+        seals = {} if log is None else _commit(log, s, names, new, panel, rows)
         if s == 0:
-            tripped = _watch(owner, panel[:, order], valid)
-        panel[:, [order[j] for j in tripped]] = np.nan
+            tripped = owner._watch(panel[:, order], valid)
+        out = [order[j] for j in tripped]
+        panel[:, out] = np.nan
+        if log is not None:
+            cites += _reveal(log, s, names, seals, [i for i in new if i in out], len(rows))
         stage[rows] = s
-        verdict[rows], critiques[rows] = _judge(
-            owner, s, tripped, panel[rows][:, order], valid[rows], _taken(views, rows)
-        )
-    silent = np.isnan(panel).any(axis=2).all(axis=1)
-    prior = np.where(valid, np.maximum(owner._prior, 1e-6), 0.0)
-    verdict[silent] = (prior / prior.sum(axis=1, keepdims=True))[silent]
+        taken = [None if view is None else view[rows] for view in views]
+        verdict[rows], critiques[rows] = owner._hear(s, tripped, panel[rows][:, order], valid[rows], taken)
+        if log is not None:
+            cites += [
+                log.record(
+                    round=s, agent=name, role="critic", action="critique", cites=cites,
+                    arrays={"scores": critiques[rows][..., c]},
+                )
+                for c, name in enumerate(critics)
+            ]  # fmt: skip
+    silent = np.isnan(panel).any(axis=2).all(axis=1) & bool(first)
+    verdict[silent] = owner._silence(valid)[silent]
     if silent.any():
         warnings.warn(
             f"nobody answered {int(silent.sum())} of {n} samples (first: sample {int(silent.argmax())}); they get "
@@ -225,6 +218,14 @@ def run_course(owner: Any, X: Any, valid: NDArray[np.bool_]) -> Course:
             FaultWarning,
             stacklevel=4,
         )
+    if log is not None:
+        payload = {"stopped_by": stopped, "escalated": int((stage > 0).sum())}
+        cites.append(
+            log.record(
+                round=int(stage.max(initial=0)), agent="judge", role="adjudicator", action="adjudicate",
+                payload=payload, cites=cites, arrays={"verdict": verdict},
+            )
+        )  # fmt: skip
     ledger = {
         "calls": int(asked.sum()),
         "by_specialist": dict(zip(names, asked.sum(axis=0).tolist(), strict=True)),
@@ -232,8 +233,22 @@ def run_course(owner: Any, X: Any, valid: NDArray[np.bool_]) -> Course:
         "stopped_by": stopped,
     }
     told = [names[order[j]] for j in tripped]
-    critics = [name for name, _ in owner.critics] if critiques.shape[2] else []
-    return Course(panel, verdict, asked, stage, silent, cut, critiques, ledger, critics, told)
+    return Course(panel, verdict, asked, stage, silent, cut, critiques, ledger, critics, told, tuple(cites))
+
+
+def _ask_until(owner: Any, X: Any, rows: Any, who: list[int], valid: Any, until: float | None) -> Any:
+    """Ask about as many samples, from the first, as there is time for."""
+    if until is None:
+        return _ask(owner, X, rows, who, valid)
+    said: list[Any] = []
+    slowest = 0.0
+    for block in np.array_split(rows, min(_BLOCKS, len(rows))):
+        begun = time.perf_counter()
+        if said and begun + slowest > until:
+            break
+        said.append(_ask(owner, X, block, who, valid))
+        slowest = max(slowest, time.perf_counter() - begun)
+    return np.concatenate(said)
 
 
 def _ask(owner: Any, X: Any, rows: Any, who: list[int], valid: Any) -> NDArray[np.float64]:
@@ -254,49 +269,21 @@ def _ask(owner: Any, X: Any, rows: Any, who: list[int], valid: Any) -> NDArray[n
             FaultWarning,
             stacklevel=5,
         )
-    return seal(panel, valid[rows])
+    return np.asarray(owner._sealed(panel, valid[rows]))
 
 
-def _watch(owner: Any, panel: Any, valid: Any) -> tuple[int, ...]:
-    """Say which specialists of stage 0 (in the order of names) no longer agree with the others as in fit."""
-    if not owner.quarantine or owner._peers is None or owner.hearings_[0] is None:
-        return ()
-    place = np.argsort(owner._order)
-    members = sorted(int(place[i]) for i in owner._stages[0])
-    words = proposed_options(panel[:, members], valid=valid)
-    memory = owner._memory
-    before = owner._peers[members]
-    if len(members) < len(place):
-        before = peer_agreement(proposed_options(memory.panel[:, members], valid=memory.valid))
-    found = quarantine(words, before, n_outputs=valid.shape[1])
-    tripped = tuple(members[j] for j in np.flatnonzero(found.tripped))
-    if tripped:
-        worst = {
-            owner._names[owner._order[members[j]]]: round(float(found.change[j]), 3)
-            for j in np.flatnonzero(found.tripped)
-        }
-        warnings.warn(
-            f"quarantined, since agreement with the others fell: {worst}. The judge goes on without them.",
-            FaultWarning,
-            stacklevel=5,
-        )
-    return tripped
+def _commit(
+    log: Transcript, s: int, names: list[str], new: list[int], panel: Any, rows: Any
+) -> dict[int, int]:
+    """Fix what each says in this stage, before the watch, a critic or the judge has seen it."""
+    which = {} if s == 0 else {"samples": rows}
+    return {i: log.commit(round=s, agent=names[i], arrays={"proposal": panel[rows, i], **which}) for i in new}
 
 
-def _judge(owner: Any, s: int, tripped: tuple[int, ...], panel: Any, valid: Any, views: Any) -> Any:
-    """Give the verdict of a stage and the scores of its critics."""
-    hearing: Hearing | None = owner.hearings_[s]
-    if hearing is None:
-        odds = log_odds(panel, valid=valid, missing="abstain").mean(axis=1)
-        return from_log_odds(odds[:, None, :], valid=valid)[:, 0], np.zeros((*valid.shape, 0))
-    if tripped:
-        if (s, tripped) not in owner._refits:
-            owner._refits[s, tripped] = owner._hearing(owner._stages[s], tripped)
-        hearing = owner._refits[s, tripped]
-    extra = None if tripped else owner._extra(hearing, panel, valid, views)
-    columns = hearing.critique(panel, valid=valid, views=views)
-    return hearing.verdict(panel, valid=valid, critiques=columns, extra=extra), columns
-
-
-def _taken(views: list[Any], rows: Any) -> list[Any]:
-    return [None if view is None else view[rows] for view in views]
+def _reveal(
+    log: Transcript, s: int, names: list[str], seals: dict[int, int], out: list[int], n: int
+) -> list[int]:
+    shown = {i: log.reveal(seq, cost={"calls": n}) for i, seq in seals.items()}
+    for i in out:
+        log.record(round=s, agent=names[i], role="watch", action="abstain", cites=[shown[i]])
+    return list(shown.values())

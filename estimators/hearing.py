@@ -79,6 +79,42 @@ def accuracy_of(panel: Floats, y: NDArray[Any], valid: Any, weight: Any = None) 
     return np.divide(right.sum(axis=0), total, out=np.full(len(total), 0.5), where=total > 0.0)
 
 
+def settle(
+    adjudicator: Adjudicator, scores: Floats, y: NDArray[Any], valid: Any, weight: Any
+) -> Temperature | None:
+    """Fit the temperature on cross-fitted scores; tell where there are few.
+
+    Parameters
+    ----------
+    adjudicator : Adjudicator
+        Whose calibration is wanted.
+    scores : ndarray of shape (sample, output)
+        Of rows that the judge was not fitted on.
+    y : ndarray of int
+        Codes of the right options.
+    valid : ndarray of bool, shape (sample, output)
+        Which options exist.
+    weight : ndarray of shape (sample,), or None
+        Weights of the samples.
+
+    Returns
+    -------
+    Temperature or None
+        None without calibration.
+    """
+    if adjudicator.calibration != "temperature":
+        return None
+    found = fit_temperature(scores, y, valid=valid, sample_weight=weight)
+    if len(y) < _FEW:
+        warnings.warn(
+            f"the temperature {found.value:.3g} rests on {len(y)} samples (standard error "
+            f"{found.standard_error:.2g}); {_FEW} are needed to trust the probabilities.",
+            FaultWarning,
+            stacklevel=7,
+        )
+    return found
+
+
 class Hearing:
     """Critics and judge of one set of specialists.
 
@@ -107,6 +143,8 @@ class Hearing:
         self.critics = critics
         self.adjudicator = adjudicator
         self.seed = seed
+        self.critic_names_ = [name for name, _ in critics]
+        self.told_: dict[str, Any] = {}
 
     def fit(
         self,
@@ -118,6 +156,7 @@ class Hearing:
         splits: Splits,
         sample_weight: Any = None,
         extra: Floats | None = None,
+        nested: bool = True,
     ) -> Hearing:
         """Cross-fit critics, then the judge on their outputs, then the temperature on its outputs.
 
@@ -137,6 +176,10 @@ class Hearing:
             Weights of the samples.
         extra : ndarray of shape (sample, output, column), optional
             Further columns for the judge, such as revised opinions.
+        nested : bool
+            Whether, for the cross-fitted verdict, critics are fitted anew within each judge's rows. Without, critics
+            of those rows have seen the labels of the others: on labels that mean nothing, at 600 samples, that
+            looks like a gain of 1.1 points (standard error .4). Who cross-fits the hearing as a whole needs it not.
 
         Returns
         -------
@@ -168,19 +211,16 @@ class Hearing:
         columns = columns if extra is None else np.concatenate([columns, extra], axis=2)
         scores = np.zeros((n, k))
         for train, test in splits:
-            judge = self._judge(odds, columns, y, valid, train, sample_weight)
+            own = columns
+            if nested and self.critics:
+                own = columns.copy()
+                own[train, :, : len(self.critics)] = self._inner(
+                    panel, y, valid, views, train, splits, sample_weight
+                )
+            judge = self._judge(odds, own, y, valid, train, sample_weight)
             scores[test] = judge.scores(odds[test], columns[test], valid=valid[test])
         self.judge_ = self._judge(odds, columns, y, valid, np.arange(n), sample_weight)
-        self.temperature_: Temperature | None = None
-        if self.adjudicator.calibration == "temperature":
-            self.temperature_ = fit_temperature(scores, y, valid=valid, sample_weight=sample_weight)
-            if n < _FEW:
-                warnings.warn(
-                    f"the temperature {self.temperature_.value:.3g} rests on {n} samples (standard error "
-                    f"{self.temperature_.standard_error:.2g}); {_FEW} are needed to trust the probabilities.",
-                    FaultWarning,
-                    stacklevel=6,
-                )
+        self.temperature_ = settle(self.adjudicator, scores, y, valid, sample_weight)
         self.verdict_ = adjudicate(scores, valid=valid, inverse_temperature=self.inverse_temperature_)
         return self
 
@@ -188,6 +228,11 @@ class Hearing:
     def inverse_temperature_(self) -> float:
         """Inverse temperature of the verdict."""
         return 1.0 if self.temperature_ is None else self.temperature_.value
+
+    @property
+    def weights_(self) -> Floats | None:
+        """Weights of a linear judge on the specialists."""
+        return self.judge_.weights_
 
     def verdict(
         self,
@@ -249,6 +294,19 @@ class Hearing:
                 columns[:, :, c] = critic.scores(panel, valid=valid, view=views[c])
         return columns
 
+    def _inner(
+        self, panel: Floats, y: Any, valid: Any, views: list[Any], train: Any, splits: Splits, weight: Any
+    ) -> Floats:
+        """Give the scores of critics that were fitted within some training rows only."""
+        out = np.zeros((len(train), panel.shape[2], len(self.critics)))
+        for c, (_, critic) in enumerate(self.critics):
+            for fit, other in inner_folds(train, splits):
+                fitted = self._critic(critic, panel, y, valid, views[c], train[fit], weight)
+                rows = train[other]
+                seen = None if views[c] is None else views[c][rows]
+                out[other, :, c] = fitted.scores(panel[rows], valid=valid[rows], view=seen)
+        return out
+
     def _critic(
         self, critic: Critic, panel: Floats, y: Any, valid: Any, view: Any, rows: Any, weight: Any
     ) -> Critic:
@@ -272,3 +330,26 @@ class Hearing:
             sample_weight=None if weight is None else weight[rows],
             seed=self.seed,
         )
+
+
+def inner_folds(train: NDArray[Any], splits: Splits) -> Splits:
+    """Give folds of the training rows of one fold: the other folds, or two halves where there is one.
+
+    Parameters
+    ----------
+    train : ndarray of int
+        Rows of the outer training set.
+    splits : list of (train, test)
+        Outer folds.
+
+    Returns
+    -------
+    list of (train, test)
+        Positions within ``train``.
+    """
+    parts = [np.flatnonzero(np.isin(train, test)) for _, test in splits]
+    parts = [part for part in parts if len(part)]
+    if len(parts) < 2:
+        parts = [np.arange(len(train))[half::2] for half in (0, 1)]
+    every = np.arange(len(train))
+    return [(np.setdiff1d(every, part), part) for part in parts]

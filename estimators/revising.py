@@ -35,8 +35,6 @@ def earn_revision(owner: Any, memory: Any, hearing: Hearing) -> tuple[Hearing, d
         For ``report_``; of a revision in use also its weights and kappa.
     """
     revision = owner.revision
-    if revision is None:
-        return hearing, {"used": False, "reason": "not asked for"}
     if not isinstance(revision, Revision):
         raise PanelError(f"revision must be a fusion.deliberative.Revision or None; got {revision!r}.")
     revision.check()
@@ -55,8 +53,6 @@ def earn_revision(owner: Any, memory: Any, hearing: Hearing) -> tuple[Hearing, d
     else:
         # The caller counts specialists in the order of the list, the hearing in that of their names.
         w = np.asarray(owner.topology, dtype=np.float64)
-        if w.shape != (m, m):
-            raise PanelError(f"topology must have shape {(m, m)}; got {w.shape}.")
         told["weights"] = w[np.ix_(owner._order, owner._order)]
     right = (
         hearing.right_.mean(axis=0) if len(hearing.critics_) else np.tile(memory.accuracy, (len(memory.y), 1))

@@ -29,6 +29,7 @@ _EXPORTS = {
     "complete_graph": "revision",
     "confidence_weight": "presets",
     "decide_action": "decision",
+    "decide_number": "decision",
     "deliberate": "debate",
     "delphi": "popularity",
     "evidence_pool": "revision",
@@ -72,7 +73,7 @@ if TYPE_CHECKING:
         specialist_features,
     )
     from fusion.deliberative.debate import Deliberation, Heard, deliberate
-    from fusion.deliberative.decision import Decision, decide_action
+    from fusion.deliberative.decision import Decision, decide_action, decide_number
     from fusion.deliberative.listening import Revision, skill_influence
     from fusion.deliberative.odds import from_log_odds, log_odds, soften_votes
     from fusion.deliberative.orders import PredictionMarket, prediction_market

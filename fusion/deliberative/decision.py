@@ -23,7 +23,7 @@ class Decision:
     action : ndarray of str, shape (...)
         "accept", "escalate" or "defer".
     proba : ndarray of shape (..., output)
-        The verdict it rests on.
+        The verdict it rests on; from `decide_number` the number, with one output.
     cost : ndarray of shape (...)
         Expected cost of the action.
     stage : ndarray of int, shape (...)
@@ -84,26 +84,92 @@ def decide_action(
     p = np.asarray(verdict, dtype=np.float64)
     if p.ndim == 0 or not np.isfinite(p).all():
         raise PanelError("the verdict must be finite, of shape (..., output). Adjudicate first.")
+    return _cheapest(p, 1.0 - p.max(axis=-1), error, defer, gain, price)
+
+
+def decide_number(
+    value: Any,
+    variance: Any,
+    *,
+    error: float = 1.0,
+    defer: float = np.inf,
+    gain: Any = None,
+    price: Any = None,
+) -> Decision:
+    """Choose the action of least expected cost for each number.
+
+    Parameters
+    ----------
+    value : array-like, shape (...)
+        Numbers to be given.
+    variance : array-like, shape (...)
+        Expected squared error of each.
+    error : float, default 1.0
+        Cost of a squared error of 1.
+    defer : float, default infinity
+        Cost of handing the sample over.
+    gain : array-like of shape (..., stage) or (...), optional
+        Expected fall of the squared error if a further stage speaks.
+    price : float or array-like of shape (stage,), optional
+        What each further stage costs.
+
+    Returns
+    -------
+    Decision
+        Accepting costs error variance, deferring costs ``defer``, stage s costs
+        price_s + error (variance - gain_s). The least wins; ties accept, then escalate to the first.
+
+    Raises
+    ------
+    PanelError
+        If a cost is negative, gains come without prices, or numbers and variances do not fit.
+
+    Notes
+    -----
+    NaN is refused. Nothing is executed.
+
+    References
+    ----------
+    Chow (1970), On optimum recognition error and reject tradeoff, section II, with squared loss.
+
+    Examples
+    --------
+    >>> decide_number([3.0, 4.0], [0.1, 0.9], defer=0.5).action.tolist()
+    ['accept', 'defer']
+    """
+    number, risk = np.asarray(value, dtype=np.float64), np.asarray(variance, dtype=np.float64)
+    if (
+        number.shape != risk.shape
+        or not np.isfinite(number).all()
+        or not (np.isfinite(risk) & (risk >= 0.0)).all()
+    ):
+        raise PanelError(
+            f"numbers and their expected squared errors (>= 0) must be finite and of one shape; got {number.shape} "
+            f"and {risk.shape}."
+        )
+    return _cheapest(number[..., None], risk, error, defer, gain, price)
+
+
+def _cheapest(verdict: Floats, risk: Floats, error: float, defer: float, gain: Any, price: Any) -> Decision:
     if not (error >= 0.0 and defer >= 0.0):
         raise PanelError(f"costs must be >= 0; got error={error!r}, defer={defer!r}.")
-    top = p.max(axis=-1)
-    costs = [error * (1.0 - top)]
+    costs = [error * risk]
     if (gain is None) != (price is None):
         raise PanelError("gain and price belong together: what a stage brings, and what it costs.")
     n_stages = 0
     if gain is not None:
         brings = np.asarray(gain, dtype=np.float64)
-        brings = brings[..., None] if brings.ndim == top.ndim else brings
+        brings = brings[..., None] if brings.ndim == risk.ndim else brings
         dear = np.broadcast_to(np.asarray(price, dtype=np.float64), brings.shape[-1:])
-        if brings.shape[:-1] != top.shape or not np.isfinite(brings).all() or not (dear >= 0.0).all():
+        if brings.shape[:-1] != risk.shape or not np.isfinite(brings).all() or not (dear >= 0.0).all():
             raise PanelError(
-                f"gain needs the shape {top.shape} + (stage,), prices must be >= 0; got {brings.shape}."
+                f"gain needs the shape {risk.shape} + (stage,), prices must be >= 0; got {brings.shape}."
             )
         n_stages = brings.shape[-1]
-        costs += [dear[j] + error * np.maximum(1.0 - top - brings[..., j], 0.0) for j in range(n_stages)]
-    costs.append(np.full(top.shape, float(defer)))
+        costs += [dear[j] + error * np.maximum(risk - brings[..., j], 0.0) for j in range(n_stages)]
+    costs.append(np.full(risk.shape, float(defer)))
     table = np.stack(costs, axis=-1)
     best = table.argmin(axis=-1)
     action = np.where(best == 0, "accept", np.where(best <= n_stages, "escalate", "defer"))
     stage = np.where((best > 0) & (best <= n_stages), best, 0)
-    return Decision(action, p, np.take_along_axis(table, best[..., None], axis=-1)[..., 0], stage)
+    return Decision(action, verdict, np.take_along_axis(table, best[..., None], axis=-1)[..., 0], stage)

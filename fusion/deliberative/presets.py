@@ -45,6 +45,9 @@ class Protocol:
         Of "stable", in total variation (for the median: relative change of the interquartile range).
     quorum : float
         Share of effective votes, in (0, 1].
+    confidence : {"fitted", "stated"}
+        Of a vote by confidence: learned where there are labels, or ReConcile's steps of what was stated. Talk
+        without labels has the stated one in any case.
 
     Raises
     ------
@@ -69,6 +72,7 @@ class Protocol:
     opposed: bool = False
     tolerance: float = 0.01
     quorum: float = 0.5
+    confidence: str = "fitted"
 
     def __post_init__(self) -> None:
         if isinstance(self.rounds, bool) or not 0 <= self.rounds <= 8:
@@ -77,6 +81,7 @@ class Protocol:
             ("topology", self.topology, TOPOLOGIES),
             ("share", self.share, _SHARE),
             ("aggregate", self.aggregate, _AGGREGATE),
+            ("confidence", self.confidence, ("fitted", "stated")),
         ):
             if value not in allowed:
                 raise PanelError(f"{what} must be one of {allowed}; got {value!r}.")

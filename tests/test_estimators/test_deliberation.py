@@ -239,14 +239,17 @@ def test_the_record_holds_what_was_decided():
     clf = DeliberativeClassifier(
         classifiers(), critics=[("all", Critic(view=slice(None)))], random_state=0
     ).fit(X[:200], y[:200])
-    told, again = clf.deliberate(X[200:]), clf.deliberate(X[200:])
+    told = clf.deliberate(X[200:])
+    again = clf.deliberate(X[200:], nonces=told.transcript)
     assert told.transcript.head == again.transcript.head
     assert verify_transcript(told.transcript, head=again.transcript.head)
-    assert len(told.decision.record_ids) == len(told.transcript.records) == 5
+    actions = [record["action"] for record in told.transcript.records]
+    assert actions == [*["commit"] * 3, *["reveal"] * 3, "critique", "adjudicate"]
+    assert told.decision.record_ids == (3, 4, 5, 6, 7)
     assert told.dataset.sizes == {"sample": 100, "round": 1, "specialist": 3, "output": 3, "critic": 1}
     other = X[200:].copy()
     other[0] += 1.0
-    assert clf.deliberate(other).transcript.head != told.transcript.head
+    assert clf.deliberate(other, nonces=told.transcript).transcript.head != told.transcript.head
     assert told.report["fit"]["gain_over_best_single"]["standard_error"] > 0
 
 
