@@ -101,7 +101,9 @@ def test_each_fault_ends_in_its_reason(name):
         asked = ask(client(server, timeout=timeout), TALK, FORM, ledger=ledger)
     reason = name.split(":")[0]
     assert (asked.value, asked.reason) == (None, reason)
-    assert len(server.bodies) == attempts == len(ledger.lines)
+    assert len(ledger.lines) == attempts
+    # a busy machine may give up an attempt before the server has read it
+    assert len(server.bodies) == attempts or (reason == "timeout" and 0 < len(server.bodies) <= attempts)
     told = ledger.lines[-1]["reason"]
     assert told == ("ok" if reason in ("unparsable", "schema", "truncated") else reason)
 

@@ -29,6 +29,7 @@ from estimators import (
     risk_coverage,
     save_state,
 )
+from fusion.deliberative import protocol_names
 from theory import StateError
 
 pytest.importorskip("skops")
@@ -36,6 +37,7 @@ ORDER = np.random.default_rng(0).permutation(150)
 X, Y = (part[ORDER] for part in load_iris(return_X_y=True))
 A, B = load_diabetes(return_X_y=True)
 TEAM = [("bayes", GaussianNB()), ("line", LogisticRegression(max_iter=500))]
+JUDGED = ("consultancy", "debate", "interactive_debate")
 # Compiled types that skops leaves to the user.
 COMPILED = [
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
@@ -70,6 +72,18 @@ def test_other_stages_come_back_with_the_same_bits(model, tmp_path):
     ask = "predict" if numbers else "predict_proba"
     assert np.array_equal(getattr(same, ask)(data), getattr(model, ask)(data))
     assert same.get_params(deep=False).keys() == model.get_params(deep=False).keys()
+
+
+@pytest.mark.parametrize("name", sorted(set(protocol_names()) - {"critique_revise"}))
+def test_every_protocol_comes_back_with_the_same_bits(name, tmp_path):
+    critics = [("k", Critic(LogisticRegression(), view=[0]))] if name in JUDGED else []
+    model = DeliberativeClassifier(TEAM, protocol=name, critics=critics, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(X, Y)
+    save_state(model, tmp_path / "model.zip")
+    same = load_state(tmp_path / "model.zip", trusted=COMPILED)
+    assert np.array_equal(same.predict_proba(X), model.predict_proba(X))
 
 
 def test_mid_fusions_say_that_torch_keeps_them(tmp_path):
