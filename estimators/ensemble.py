@@ -39,8 +39,8 @@ class RobustFusionClassifier(ClassifierMixin, BaseRobustFusion):
         ``"auto"`` compares the mean, the log pool, covariance weights, the best single specialist and an
         arbiter on the out-of-fold panel and keeps the simplest good one, see :class:`AutoFusion`;
         ``"mean"``, ``"log_pool"``, ``"median"``, ``"trimmed_mean"``, ``"krum"``, ... of
-        :func:`fusion.operator_names`; ``"accuracy"``, ``"log_odds"``, ``"inverse_mse"``, ``"covariance"``,
-        ``"arbiter"``, learned from the out-of-fold panel; or an object.
+        :func:`fusion.operator_names`; ``"accuracy"``, ``"log_odds"``, ``"nitzan_paroush"``, ``"inverse_mse"``,
+        ``"covariance"``, ``"arbiter"``, learned from the out-of-fold panel; or an object.
     cv : int, splitter, iterable, "prefit" or "none"
         How the out-of-fold panel is made. ``"prefit"``: all specialists are frozen and the rows given
         to ``fit`` are fresh. ``"none"``: no panel, hence nothing learned.

@@ -28,6 +28,7 @@ _LEARNED = {
     "inverse_mse": lambda: SkillWeights("inverse_mse"),
     "accuracy": lambda: SkillWeights("accuracy"),
     "log_odds": lambda: SkillWeights("log_odds"),
+    "nitzan_paroush": lambda: SkillWeights("nitzan_paroush"),
     "arbiter": lambda: Arbiter(),
     "best_single": lambda: TopSpecialists(1),
     "greedy": lambda: GreedySelection(),

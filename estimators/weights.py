@@ -15,6 +15,7 @@ from theory import PanelError, error_covariance, min_variance_weights
 
 _TINY = 1e-12
 _LEAST = 1e-9
+_VOTES = ("log_odds", "nitzan_paroush")
 
 
 class SkillWeights(BaseEstimator):
@@ -22,9 +23,10 @@ class SkillWeights(BaseEstimator):
 
     Parameters
     ----------
-    kind : {"log_odds", "accuracy", "inverse_mse"}
+    kind : {"log_odds", "nitzan_paroush", "accuracy", "inverse_mse"}
         ``"log_odds"``: a vote weighted by ln((C-1) p / (1-p)), the best weights if specialists err
-        independently. ``"accuracy"``: a linear pool weighted by accuracy. ``"inverse_mse"``: a
+        independently. ``"nitzan_paroush"``: the same with C = 2, the best if all who err give the same
+        wrong answer; who is wrong more often than right has no vote. ``"accuracy"``: a linear pool weighted by accuracy. ``"inverse_mse"``: a
         linear pool weighted by one over the mean squared error, of probabilities or of numbers.
 
     Attributes
@@ -35,6 +37,7 @@ class SkillWeights(BaseEstimator):
     References
     ----------
     .. [1] Berend & Kontorovich, A finite sample analysis of the naive Bayes classifier, 2015.
+    .. [2] Nitzan & Paroush, Optimal decision rules in uncertain dichotomous choice situations, 1982.
 
     Examples
     --------
@@ -74,8 +77,10 @@ class SkillWeights(BaseEstimator):
             truth do not fit.
         """
         values, target, weights = read_training(panel, y, task, sample_weight)
-        if self.kind not in ("log_odds", "accuracy", "inverse_mse"):
-            raise PanelError(f"kind must be 'log_odds', 'accuracy' or 'inverse_mse'; got {self.kind!r}.")
+        if self.kind not in (*_VOTES, "accuracy", "inverse_mse"):
+            raise PanelError(
+                f"kind must be 'log_odds', 'nitzan_paroush', 'accuracy' or 'inverse_mse'; got {self.kind!r}."
+            )
         if self.kind != "inverse_mse" and task == "regression":
             raise PanelError(f"kind={self.kind!r} counts right labels; use 'inverse_mse' for numbers.")
         weight = np.ones(len(values)) if weights is None else weights
@@ -92,7 +97,7 @@ class SkillWeights(BaseEstimator):
             if self.kind == "accuracy":
                 score = right / np.where(known, mass, 1.0)
             else:
-                n_outputs = values.shape[2]
+                n_outputs = values.shape[2] if self.kind == "log_odds" else 2
                 accuracy = (right + 1.0) / (mass + n_outputs)
                 score = np.maximum(np.asarray(vote_weights(accuracy, n_outputs=n_outputs)), 0.0)
         self.weights_ = _never_zero(np.where(known, score, 0.0))
@@ -109,10 +114,10 @@ class SkillWeights(BaseEstimator):
         Returns
         -------
         ndarray of shape (sample, output)
-            Vote shares for ``"log_odds"``, else the weighted mean.
+            Vote shares for ``"log_odds"`` and ``"nitzan_paroush"``, else the weighted mean.
         """
         check_is_fitted(self)
-        if self.kind == "log_odds":
+        if self.kind in _VOTES:
             votes = panel
             if gap_policy(panel) == "abstain":  # an option that a specialist cannot name never gets its vote
                 gaps = np.isnan(panel)

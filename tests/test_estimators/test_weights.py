@@ -12,6 +12,7 @@ from theory import PanelError, correlated_panel, difficulty_panel
 
 RULES = [
     SkillWeights("log_odds"),
+    SkillWeights("nitzan_paroush"),
     SkillWeights("accuracy"),
     SkillWeights("inverse_mse"),
     CovarianceWeights(),
@@ -77,7 +78,54 @@ def test_inverse_mse_by_hand_and_in_any_unit():
     np.testing.assert_allclose(tiny.weights_, [0.8, 0.2], atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["log_odds", "accuracy", "inverse_mse"])
+def test_weights_against_wrong_answers_that_agree_by_hand():
+    y = np.zeros(98, dtype=int)
+    said = np.zeros((98, 3), dtype=int)
+    said[:9, 0] = 3  # 89 right: (89 + 1) / 100 = .9, whatever the number of options
+    said[:39, 1] = 2
+    said[:59, 2] = 1  # 39 right: more often wrong than right
+    rule = SkillWeights("nitzan_paroush").fit(votes(said, 4), y)
+    expected = np.array([np.log(9.0), np.log(1.5), 0.0])
+    np.testing.assert_allclose(rule.weights_, expected / expected.sum(), atol=1e-8)
+    plain = SkillWeights("log_odds").fit(votes(said, 4), y)
+    assert plain.weights_[2] > 0.1  # far above chance, if wrong answers were spread
+
+
+@pytest.mark.parametrize(("agree", "better"), [(True, "nitzan_paroush"), (False, "log_odds")])
+def test_which_log_odds_are_best_depends_on_whether_wrong_answers_agree(agree, better):
+    rng = np.random.default_rng(0)
+    y = rng.integers(10, size=8000)
+    right = rng.random((8000, 9)) < np.r_[0.75, 0.7, [0.35] * 7]
+    lure = (y[:, None] + (1 if agree else rng.integers(1, 10, size=(8000, 9)))) % 10
+    panel = votes(np.where(right, y[:, None], lure), 10)
+    score = {
+        kind: (SkillWeights(kind).fit(panel[:4000], y[:4000]).fuse(panel[4000:]).argmax(axis=1) == y[4000:])
+        for kind in ("log_odds", "nitzan_paroush")
+    }
+    other = ({"log_odds", "nitzan_paroush"} - {better}).pop()
+    gain = score[better].astype(float) - score[other]
+    assert gain.mean() > 3 * gain.std() / np.sqrt(4000)
+
+
+def test_wrong_answers_of_language_models_agree():
+    load_llm_panel = pytest.importorskip("estimators.datasets").load_llm_panel
+    for name, ahead in (("cruxeval", 0.02), ("mathl5", 0.09)):
+        data = load_llm_panel(name)
+        y = data.gold
+        gains = []
+        for seed in range(5):
+            order = np.random.default_rng(seed).permutation(len(y))
+            train, test = np.array_split(order, 2)
+            panel = votes(data.answers, int(data.answers.max()) + 1)
+            hit = [
+                (SkillWeights(k).fit(panel[train], y[train]).fuse(panel[test]).argmax(1) == y[test])
+                for k in ("log_odds", "nitzan_paroush")
+            ]
+            gains.append(hit[1].mean() - hit[0].mean())
+        assert np.mean(gains) > ahead, (name, gains)
+
+
+@pytest.mark.parametrize("kind", ["log_odds", "nitzan_paroush", "accuracy", "inverse_mse"])
 def test_who_was_never_seen_earns_nothing(kind):
     panel, y = proba(50, 3, 2, 0)
     panel[:, 1] = np.nan
