@@ -26,8 +26,9 @@ class SkillWeights(BaseEstimator):
     kind : {"log_odds", "nitzan_paroush", "accuracy", "inverse_mse"}
         ``"log_odds"``: a vote weighted by ln((C-1) p / (1-p)), the best weights if specialists err
         independently. ``"nitzan_paroush"``: the same with C = 2, the best if all who err give the same
-        wrong answer; who is wrong more often than right has no vote. ``"accuracy"``: a linear pool weighted by accuracy. ``"inverse_mse"``: a
-        linear pool weighted by one over the mean squared error, of probabilities or of numbers.
+        wrong answer; who is wrong more often than right has no vote. ``"accuracy"``: a linear pool
+        weighted by accuracy. ``"inverse_mse"``: a linear pool weighted by one over the mean squared
+        error, of probabilities or of numbers.
 
     Attributes
     ----------
