@@ -124,7 +124,7 @@ def _by_blocks(
     for block in _whole_groups(codes, max(1, 100_000 // (m * m))):
         rows = order[block]
         zb, ob, wb = z[rows], mask[rows], w[rows]
-        u = np.einsum("nio,njo->nij", zb, zb)
+        u = np.matmul(zb, zb.transpose(0, 2, 1))
         b = (np.einsum("nii->ni", u) - ob) / own
         both = ob[:, :, None] * ob[:, None, :]
         psi = (u - r * both) / share - r / 2.0 * (b[:, :, None] + b[:, None, :])

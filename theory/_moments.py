@@ -40,13 +40,10 @@ class Moments:
         if e.shape[2] == 1:
             square = e[:, :, 0] ** 2
             return (square.T @ _times(square, self.weight)) / self.counts
-        return (
-            sum(
-                (np.einsum("n,nij->ij", _ones(self.weight, len(b), s), u**2) for s, b, u in _inner(e)),
-                np.zeros_like(self.matrix),
-            )
-            / self.counts
-        )
+        out = np.zeros_like(self.matrix)
+        for start, block, u in _inner(e):
+            out += np.tensordot(_ones(self.weight, len(block), start), u * u, axes=1)
+        return out / self.counts
 
     def third(self) -> Floats:
         """Mean of (sum_o e_io^2)(sum_o e_io e_jo) over the samples of each pair, rows i."""
@@ -57,7 +54,7 @@ class Moments:
         out = np.zeros_like(self.matrix)
         for start, block, u in _inner(e):
             own = np.einsum("nii->ni", u)
-            out += np.einsum("n,ni,nij->ij", _ones(self.weight, len(block), start), own, u)
+            out += np.tensordot(_ones(self.weight, len(block), start), own[:, :, None] * u, axes=1)
         return out / self.counts
 
 
@@ -67,7 +64,7 @@ def _inner(e: Floats) -> Any:
     step = max(1, 100_000 // (m * m))
     for start in range(0, len(e), step):
         block = e[start : start + step]
-        yield start, block, np.einsum("nio,njo->nij", block, block)
+        yield start, block, np.matmul(block, block.transpose(0, 2, 1))  # einsum takes ten times as long
 
 
 def _ones(weight: Floats | None, length: int, start: int) -> Floats:
