@@ -183,7 +183,7 @@ def correlation_influence(
 
 def _quadratic(x: Floats, a: Floats) -> Floats:
     """Sum over outputs of x' A x for every sample."""
-    if x.shape[2] == 1:
-        flat = x[:, :, 0]
-        return np.asarray(np.einsum("ni,ni->n", flat @ a, flat))
-    return np.asarray(np.einsum("nio,ij,njo->n", x, a, x, optimize=True))
+    total = np.zeros(len(x))
+    for flat in np.moveaxis(x, 2, 0):
+        total += np.einsum("ni,ni->n", flat @ a, flat)
+    return total
