@@ -105,14 +105,15 @@ def deliberate_text(
     Raises
     ------
     PanelError
-        If the protocol is unknown, agents, judge or stop rules do not fit it, or truth is missing.
+        If the protocol is unknown, agents, judge, stop rules or transcript do not fit it, or truth is missing.
     BudgetError
         If the limit on calls does not allow round 0.
 
     Notes
     -----
-    Each reader sees options under blind letters in an order of its own. What others wrote reaches a decision
-    through validated fields only: answers, verdicts, probabilities, and quotes that stand in the source. What
+    Each reader sees options under blind letters in an order of its own. Decisions are made of validated fields
+    only: answers, verdicts, probabilities, quotes that stand in the source. Claims and arguments of others are
+    shown to readers, cut, on one line and fenced as material: they can persuade one, and set no number. What
     cannot be had within the budget or from the endpoints is an abstention with a reason; where the judge
     abstains, the verdict is the plurality of what was said, and ``reasons`` says why.
 
@@ -148,7 +149,8 @@ def deliberate_text(
     speakers = tuple(clients)
     reading = sum(len(item.options) for item in items) if judge is not None else 0
     ledger = budget if isinstance(budget, Ledger) else Ledger(budget)
-    _check_budget(ledger.budget, plan, len(items), len(speakers), reading)
+    _check_budget(ledger, plan, len(items), len(speakers), reading)
+    _check_log(transcript, speakers)
     if judge is not None:
         clients["judge"] = _client(judge)
     log = transcript
@@ -250,13 +252,30 @@ def _check(items: Any, agents: Any, plan: Protocol, judge: Any, truth: Any) -> N
     return read_truth(name, truth, [len(item.options) for item in items])
 
 
-def _check_budget(budget: Budget, plan: Protocol, n_items: int, n_speakers: int, reading: int) -> None:
-    """Refuse a limit on calls that does not pay round 0."""
-    least = n_items * n_speakers or reading
-    if budget.calls is None or least <= budget.calls:
+def _check_log(log: Transcript | None, speakers: Sequence[str]) -> None:
+    """Refuse a transcript that round 0 could not be sealed in, before anything is asked."""
+    if log is None:
         return
-    samples = budget.calls // n_items
+    if any(record["round"] == 0 and record["action"] in ("commit", "reveal") for record in log.records):
+        raise PanelError("the transcript holds a sealed round already. Give a new one for each run.")
+    absent = sorted({*log.header.get("agents", ())} - {*speakers})
+    if absent:
+        raise PanelError(
+            f"the transcript's header names agents {absent} that propose nothing here; those that do are "
+            f"{list(speakers)}."
+        )
+
+
+def _check_budget(ledger: Ledger, plan: Protocol, n_items: int, n_speakers: int, reading: int) -> None:
+    """Refuse a limit on calls that does not pay round 0."""
+    least, limit = n_items * n_speakers or reading, ledger.budget.calls
+    if limit is None:
+        return
+    left = limit - ledger.totals().calls
+    if least <= left:
+        return
+    samples = left // n_items
     fits = f", or protocol='self_consistency' with n_samples={samples}" if samples else ""
     raise BudgetError(
-        f"round 0 of {plan.name} needs {least} calls; the budget has {budget.calls}. Ask fewer questions{fits}."
+        f"round 0 of {plan.name} needs {least} calls; the budget has {left}. Ask fewer questions{fits}."
     )
