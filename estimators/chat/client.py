@@ -302,6 +302,9 @@ class ChatClient:
                 except asyncio.CancelledError:
                     status = "cancelled"
                     raise
+                except PanelError:  # of the key or the address: nothing was sent
+                    used = {"tokens_in": 0, "tokens_out": 0, "money": 0.0}
+                    raise
                 finally:  # whatever happens, the ticket is closed
                     ledger.reconcile(ticket, **used, seconds=time.monotonic() - start, reason=status)
             spent.append(used)

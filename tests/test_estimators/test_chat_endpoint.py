@@ -214,8 +214,9 @@ def test_keys_are_sent_and_stay_nowhere(monkeypatch, tmp_path):
         assert "sk-secret-1" not in text
     monkeypatch.delenv("SOME_API_KEY")
     with pytest.raises(PanelError, match="names an environment variable that is not set") as caught:
-        client(server, api_key="SOME_API_KEY").complete(TALK)
+        client(server, api_key="SOME_API_KEY").complete(TALK, ledger=(ledger := Ledger()))
     assert "SOME_API_KEY" not in str(caught.value)
+    assert (ledger.totals().charged_tokens, ledger.totals().estimated_calls) == (0, 0)  # nothing was sent
 
 
 @pytest.mark.parametrize(
