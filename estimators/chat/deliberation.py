@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from estimators.chat.client import ChatClient
 from estimators.chat.plans import Plan
 from estimators.chat.room import Room, TextItem
+from estimators.chat.specialist import ChatSpecialist
 from estimators.chat.stopping import Stops, check_stops, plurality
 from estimators.chat.text_run import TextRun, read_truth
 from fusion.deliberative import Budget, Ledger, Protocol, Transcript, protocol_names
@@ -56,7 +58,8 @@ def deliberate_text(
     items : sequence of TextItem
         Questions with options.
     agents : mapping of str to ChatSpecialist or ChatClient
-        Who speaks. The same client under several names is one model sampled several times.
+        Who speaks. The same client under several names is one model sampled several times. A budget of a
+        specialist's own is refused unless it is that of the run.
     protocol : str or fusion.deliberative.Protocol
         Any of :func:`fusion.deliberative.protocol_names`. Of a Protocol rounds, stop, tolerance and quorum can be
         changed; one that changes anything else of the preset is refused.
@@ -143,7 +146,7 @@ def deliberate_text(
             raise PanelError(f"{name} must be a whole number >= 1; got {number!r}.")
     check_stops(plan, gain, vote_weights, agents)
     right = _check(items, agents, plan, judge, truth)
-    clients = {name: _client(agent) for name, agent in agents.items()}
+    clients = {name: _client(name, agent, budget) for name, agent in agents.items()}
     if plan.name == "self_consistency":
         clients = {f"{name}#{k}": client for name, client in clients.items() for k in range(n_samples)}
     speakers = tuple(clients)
@@ -152,7 +155,7 @@ def deliberate_text(
     _check_budget(ledger, plan, len(items), len(speakers), reading)
     _check_log(transcript, speakers)
     if judge is not None:
-        clients["judge"] = _client(judge)
+        clients["judge"] = _client("judge", judge, budget)
     log = transcript
     if log is None:
         header = {"protocol": plan.name, "rounds": plan.rounds, "stop": list(plan.stop), "seed": random_state}
@@ -205,8 +208,19 @@ def deliberate_text(
     )
 
 
-def _client(agent: Any) -> Any:
-    return agent.client() if hasattr(agent, "client") else agent
+def _client(name: str, agent: Any, budget: Budget | Ledger | None) -> ChatClient:
+    own = getattr(agent, "budget", None)
+    if own is not None and own is not budget:
+        raise PanelError(
+            f"agent {name!r} has a budget of its own, which a run does not keep. Give it as budget= of the run, "
+            "or set budget=None there."
+        )
+    client = agent.client() if isinstance(agent, ChatSpecialist) else agent
+    if not isinstance(client, ChatClient):
+        raise PanelError(
+            f"agent {name!r} must be a ChatSpecialist or ChatClient; got {type(agent).__name__}."
+        )
+    return client
 
 
 def _read_protocol(given: str | Protocol, rounds: int | None) -> Protocol:
@@ -235,6 +249,9 @@ def _check(items: Any, agents: Any, plan: Protocol, judge: Any, truth: Any) -> N
     name = plan.name
     if not items:
         raise PanelError("there is nothing to deliberate about: items is empty.")
+    for item in items:
+        if not isinstance(item, TextItem):
+            raise PanelError(f"items must be TextItem(question, options); got {type(item).__name__}.")
     least, most = _AGENTS.get(name, (2, None))
     if len(agents) < least or (most is not None and len(agents) > most):
         wanted = f"{least}" if most == least else f"{least} or more"

@@ -47,8 +47,11 @@ class TextItem:
     source: str = ""
 
     def __post_init__(self) -> None:
-        if len(self.options) < 2 or len(set(self.options)) < len(self.options):
-            raise PanelError(f"a question needs two or more different options; got {self.options}.")
+        texts = not isinstance(self.options, str) and all(isinstance(text, str) for text in self.options)
+        if not texts or len(self.options) < 2 or len(set(self.options)) < len(self.options):
+            raise PanelError(
+                f"a question needs two or more different options, each a text; got {self.options!r}."
+            )
 
 
 @dataclass(frozen=True)

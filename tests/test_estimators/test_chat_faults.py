@@ -229,6 +229,23 @@ def test_a_transcript_that_cannot_take_the_sealed_round_is_refused_before_the_fi
         assert len(server.bodies) == before
 
 
+def test_a_budget_of_an_agent_is_never_dropped_and_agents_are_what_they_should_be():
+    items, own = [TextItem("q", ("drought", "war"))], Budget(calls=3)
+    with serving(Mind()) as server:
+        chat = ChatSpecialist(server.url, "m", classes=["x"], retries=0, budget=own)
+        with pytest.raises(PanelError, match="'a' has a budget of its own"):
+            deliberate_text(items, {"a": chat}, protocol="self_consistency", budget=Budget(calls=3))
+        run = deliberate_text(items, {"a": chat}, protocol="self_consistency", n_samples=3, budget=own)
+        assert len(server.bodies) == 3 == run.ledger.totals().calls
+    with pytest.raises(PanelError, match="'a' must be a ChatSpecialist or ChatClient; got str"):
+        deliberate_text(items, {"a": "m"}, protocol="self_consistency")
+    with pytest.raises(PanelError, match="items must be TextItem"):
+        deliberate_text(["q"], {"a": chat}, protocol="self_consistency", budget=own)
+    for options in ("ab", (1, 2)):
+        with pytest.raises(PanelError, match="each a text"):
+            TextItem("q", options)
+
+
 def test_nothing_more_is_asked_once_the_record_fails():
     class Full(Transcript):
         def record(self, **what):
