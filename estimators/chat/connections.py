@@ -105,8 +105,9 @@ class Connections:
     def line(self) -> Line:
         """Give the connections of the running loop."""
         loop = asyncio.get_running_loop()
-        for ended in [other for other in list(self._lines) if other.is_closed()]:
-            self._lines.pop(ended, None)
+        for other, line in list(self._lines.items()):
+            if other.is_closed() or line.process != os.getpid():  # a fork must not share a socket
+                self._lines.pop(other, None)
         return self._lines.get(loop) or self._lines.setdefault(loop, Line(self.max_concurrency))
 
     async def close_async(self) -> None:
