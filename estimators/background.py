@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import inspect
 import os
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from queue import SimpleQueue
 from types import FunctionType
 from typing import Any
+
+from theory import PanelError
 
 # An idle thread costs 8 kB of memory and a start costs 60 us; more than this many are let go.
 _MOST_IDLE = 64
@@ -56,6 +60,30 @@ def _serve(inbox: SimpleQueue[Callable[[], None]]) -> None:
         _idle.append(inbox)
 
 
+class _Daemons(ThreadPoolExecutor):
+    """Threads for an event loop, which takes no executor of another class; none of them holds up the exit."""
+
+    def submit(self, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        run = partial(contextvars.copy_context().run, call, *args, **kwargs)
+
+        def work() -> None:
+            if not done.set_running_or_notify_cancel():
+                return
+            try:
+                done.set_result(run())
+            except Exception as error:
+                done.set_exception(error)
+            except BaseException as error:  # SystemExit would end the loop that awaits it
+                done.set_exception(RuntimeError(f"a function ended with {type(error).__name__}."))
+
+        in_background(work)
+        return done
+
+
+daemons = _Daemons()
+
+
 class _Loop:
     """The loop of the process, and when it last showed that it runs."""
 
@@ -87,11 +115,28 @@ def private_loop() -> asyncio.AbstractEventLoop:
             blocked = len(_own.abandoned) <= _MOST_BLOCKED
         if _own.loop is None or _own.loop.is_closed() or blocked:
             _own.loop = asyncio.new_event_loop()
+            _own.loop.set_default_executor(daemons)  # looking up the name of a host can hang
             _own.beat.set()
             _own.thread = threading.Thread(target=_own.loop.run_forever, name="consilience loop", daemon=True)
             _own.thread.start()
         _listen(_own.loop)
         return _own.loop
+
+
+def refuse_own_loop() -> None:
+    """Refuse to wait, on the private loop, for what is to run on it: that would never end.
+
+    Raises
+    ------
+    PanelError
+        From a coroutine that runs on the private loop.
+    """
+    with contextlib.suppress(RuntimeError):  # no loop runs in this thread
+        if asyncio.get_running_loop() is private_loop():
+            raise PanelError(
+                "this coroutine would wait for its own loop. Await the method that ends in _async, or "
+                "asyncio.to_thread of the function."
+            )
 
 
 def probe_loop() -> None:

@@ -10,7 +10,13 @@ from itertools import count
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from estimators.background import in_background, is_async, start_coroutine, takes_time_left
+from estimators.background import (
+    in_background,
+    is_async,
+    refuse_own_loop,
+    start_coroutine,
+    takes_time_left,
+)
 
 _FIRST_PAUSE = 0.05  # seconds before the first retry; doubled for each further one
 # A callable that hangs costs a thread a call. So many hung calls for each one allowed at a time, then it is down.
@@ -61,13 +67,20 @@ def call_many(
     list of Outcome
         In the order of the items.
 
+    Raises
+    ------
+    PanelError
+        From a coroutine on the private loop of the library, where coroutines are to be called.
+
     Notes
     -----
     A call that hangs is left behind on a daemon thread (a coroutine is cancelled). With ``8 *
     max_concurrency`` of them hanging, the items that are left fail at once.
     """
     run = _attempts(call, timeout=timeout, retries=retries)
-    if not is_async(call) and timeout is None and max_concurrency == 1:
+    if is_async(call):
+        refuse_own_loop()
+    elif timeout is None and max_concurrency == 1:
         return [run(item, None) for item in items]
     done: SimpleQueue[tuple[int, Outcome]] = SimpleQueue()
     outcomes: list[Outcome | None] = [None] * len(items)

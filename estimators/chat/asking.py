@@ -13,6 +13,7 @@ from estimators.chat.wire import ChatReply, Messages
 from fusion.deliberative import Ledger
 
 _LONGEST_SHOWN = 4000
+_LONGEST_ERROR = 500
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ async def ask_in_form(
         try:
             return Asked(read_form(form, read_object(reply.text)), None, detail, tuple(replies))
         except ReadingError as error:
-            reason, detail = ("truncated" if reply.truncated else error.status), str(error)
+            # A name that the model made up is in the error, however long.
+            reason, detail = ("truncated" if reply.truncated else error.status), str(error)[:_LONGEST_ERROR]
         if not repair:
             ask_again = f"That could not be read: {detail} Answer again with the JSON object alone."
             talk += [

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import threading
+import weakref
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
@@ -15,6 +16,8 @@ from typing import Any
 from theory import PanelError
 
 _VERSION = 1
+_BEGINNING = b'{"cassette": '  # of each line, as its fields are sorted
+_alive: weakref.WeakSet[Cassette] = weakref.WeakSet()
 MODES = ("off", "read", "record", "replay")
 
 
@@ -53,8 +56,8 @@ class Cassette:
         self.mode = mode
         self._entries: dict[str, dict[str, Any]] = {}
         self._fresh: set[str] = set()
-        self._lock = threading.Lock()
-        self._asking: dict[str, Future[None]] = {}
+        self._forget_turns()
+        _alive.add(self)
         if mode == "off":
             return
         if os.path.exists(self.path):
@@ -153,12 +156,14 @@ class Cassette:
                 del self._asking[key]
             mine.set_result(None)
 
+    def _forget_turns(self) -> None:
+        self._lock = threading.Lock()
+        self._asking: dict[str, Future[None]] = {}
+
     def _read(self) -> None:
-        with open(self.path, encoding="utf-8") as file:
-            lines = file.read().split("\n")
+        with open(self.path, "rb") as file:
+            lines = file.read().split(b"\n")
         cut = lines.pop()
-        if cut and self.mode == "record":
-            os.truncate(self.path, os.path.getsize(self.path) - len(cut.encode()))
         try:
             for line in lines:
                 entry = json.loads(line)
@@ -166,6 +171,10 @@ class Cassette:
                     raise ValueError(f"a line is of version {entry['cassette']}")
                 entry["reply"]["reason"], entry["request"]["model"]
                 self._entries[entry["key"]] = entry
+            if not (cut.startswith(_BEGINNING) or _BEGINNING.startswith(cut)):
+                raise ValueError("its last line is none of a cassette")
+            if cut and self.mode == "record":
+                os.truncate(self.path, os.path.getsize(self.path) - len(cut))
         except (ValueError, KeyError, TypeError) as error:
             raise PanelError(
                 f"{self.path} is no cassette of version {_VERSION} ({error}). Give another path."
@@ -195,6 +204,16 @@ class Cassette:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["path"], state["mode"])  # type: ignore[misc]
+
+
+def _after_fork() -> None:
+    for tape in list(_alive):
+        tape._forget_turns()
+
+
+# Who asks in the parent process never ends a turn in its child, which would wait for ever.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def request_key(

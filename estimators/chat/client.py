@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import re
@@ -12,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from estimators.background import daemons
 from estimators.chat.cassette import Cassette, request_key
 from estimators.chat.connections import Connections, wait_for
 from estimators.chat.reading import clean_text
@@ -250,7 +252,7 @@ class ChatClient:
         return reply
 
     def close(self) -> None:
-        """Close the connections, of all event loops that still run."""
+        """Close the connections, of all event loops that still run; requests under way end as "connection"."""
         self._connections.close()
 
     async def close_async(self) -> None:
@@ -299,6 +301,9 @@ class ChatClient:
                         used["money"] = self.price.of(reply.tokens_in or 0, reply.tokens_out or 0)
                 except asyncio.CancelledError:
                     status = "cancelled"
+                    raise
+                except PanelError:  # of the key or the address: nothing was sent
+                    used = {"tokens_in": 0, "tokens_out": 0, "money": 0.0}
                     raise
                 finally:  # whatever happens, the ticket is closed
                     ledger.reconcile(ticket, **used, seconds=time.monotonic() - start, reason=status)
@@ -349,11 +354,12 @@ class ChatClient:
             return ChatReply(None, "connection", tokens_in=0, tokens_out=0), None
         except httpx.TransportError:
             return ChatReply(None, "connection"), None
-        if (
-            len(key) >= _SHORTEST_KEY
-        ):  # an endpoint that echoes its request must not bring the key into records
-            content = content.replace(key.encode(), b"[API key]")
-        return ChatReply(**read_reply(bytes(content))), None
+        except httpx.InvalidURL as error:
+            raise PanelError(f"base_url cannot be sent to: {error}") from None
+        read = read_reply(bytes(content))
+        # An endpoint that echoes its request must not bring the key into records, whatever its escapes.
+        masked = {name: _masked(read[name], key) for name in ("text", "model")}
+        return ChatReply(**{**read, **masked}), None
 
     async def _key(self) -> str:
         if self.api_key is None:
@@ -361,15 +367,17 @@ class ChatClient:
         if isinstance(self.api_key, str):
             key = os.environ.get(self.api_key)
         else:
-            key = await asyncio.to_thread(self.api_key)
+            # Threads of the loop's own executor are waited for at exit: a key that hangs would hold it up.
+            key = await asyncio.get_running_loop().run_in_executor(daemons, self.api_key)
         if not key:
             raise PanelError(
                 "the API key is not there: api_key names an environment variable that is not set, or its function "
                 "gave nothing. Give the name of the variable, never the key."
             )
-        if not (key.isascii() and key.isprintable()):  # the error of a header would quote it
+        if not (isinstance(key, str) and key.isascii() and key.isprintable() and key == key.strip()):
+            # the error of a header would quote it
             raise PanelError(
-                "the API key holds a line end or another character that no header takes. Strip it."
+                "the API key holds a line end, a space around it or another character that no header takes. Strip it."
             )
         return key
 
@@ -396,16 +404,28 @@ def check_url(base_url: str) -> None:
     Raises
     ------
     PanelError
-        If it is no http address, holds a user name or password, or ends in ``/chat/completions``.
+        If it is no http address, holds a user name, password, query or fragment, or ends in ``/chat/completions``.
     """
-    parts = urllib.parse.urlsplit(base_url)
+    try:
+        parts = urllib.parse.urlsplit(base_url)
+        _ = parts.port
+    except ValueError as error:
+        raise PanelError(f"base_url is no address: {error}.") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise PanelError(f"base_url must be an http or https address; got {parts.scheme}://{parts.hostname}.")
-    if parts.username is not None or parts.password is not None or parts.query:
-        raise PanelError("base_url holds a user name, password or query; it is recorded. Give api_key=.")
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        raise PanelError(
+            "base_url holds a user name, password, query or fragment; it is recorded. Give api_key=."
+        )
     tail = "/chat/completions"
     if base_url.rstrip("/").endswith(tail):
         raise PanelError(f"base_url ends in {tail!r}, which is added to it. Cut that off.")
+
+
+def _masked(text: str | None, key: str) -> str | None:
+    if text is None or len(key) < _SHORTEST_KEY:
+        return text
+    return text.replace(key, "[API key]").replace(json.dumps(key)[1:-1], "[API key]")
 
 
 def _sum(spent: list[dict[str, Any]], name: str) -> Any:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import ssl
-import threading
 import weakref
 from collections.abc import AsyncIterator, Coroutine
 from functools import lru_cache
 from typing import Any
 
-from estimators.background import private_loop, start_coroutine
+from estimators.background import refuse_own_loop, start_coroutine
 from estimators.chat.schemas import need_extra
 from theory import PanelError
 
@@ -24,6 +24,13 @@ class Line:
     max_concurrency : int
         Requests that may run at a time.
 
+    Attributes
+    ----------
+    opened : list of httpx.AsyncClient
+        To be closed.
+    process : int
+        Where they were opened; a fork of it leaves them alone.
+
     Notes
     -----
     A pool of httpcore looks through all its connections, for each of them, at every request: a request took 7.2 ms
@@ -32,6 +39,7 @@ class Line:
 
     def __init__(self, max_concurrency: int):
         self.opened: list[Any] = []
+        self.process = os.getpid()
         self._free: list[Any] = []
         self._slots = asyncio.Semaphore(max_concurrency)
 
@@ -49,10 +57,12 @@ class Line:
             try:
                 yield http
             finally:
-                self._free.append(http)
+                if not http.is_closed:
+                    self._free.append(http)
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; requests that wait for a place open new ones."""
+        self._free.clear()
         while self.opened:
             await self.opened.pop().aclose()
 
@@ -88,42 +98,36 @@ class Connections:
 
     def __init__(self, max_concurrency: int):
         self.max_concurrency = max_concurrency
+        # Each loop adds its own and no other, so there is no lock that a fork could leave held.
         self._lines: dict[asyncio.AbstractEventLoop, Line] = {}
-        self._lock = threading.Lock()
         weakref.finalize(self, _hang_up, self._lines).atexit = False
 
     def line(self) -> Line:
         """Give the connections of the running loop."""
         loop = asyncio.get_running_loop()
-        with self._lock:
-            for ended in [other for other in self._lines if other.is_closed()]:
-                del self._lines[ended]
-            if loop not in self._lines:
-                self._lines[loop] = Line(self.max_concurrency)
-            return self._lines[loop]
+        for other, line in list(self._lines.items()):
+            if other.is_closed() or line.process != os.getpid():  # a fork must not share a socket
+                self._lines.pop(other, None)
+        return self._lines.get(loop) or self._lines.setdefault(loop, Line(self.max_concurrency))
 
     async def close_async(self) -> None:
         """Close the connections of the running loop."""
-        with self._lock:
-            line = self._lines.pop(asyncio.get_running_loop(), None)
+        line = self._lines.get(asyncio.get_running_loop())
         if line is not None:
             await line.close()
 
     def close(self) -> None:
         """Close the connections of all loops that run; those of other threads are closed on return."""
-        with self._lock:
-            closing = _hang_up(self._lines)
         own = running_loop()
-        for loop, done in closing:
+        for loop, done in _hang_up(self._lines):
             if loop is not own:
                 done.result(timeout=10.0)
 
 
 def _hang_up(lines: dict[asyncio.AbstractEventLoop, Line]) -> list[tuple[Any, Any]]:
     closing = []
-    while lines:
-        loop, line = lines.popitem()
-        if loop.is_running():
+    for loop, line in list(lines.items()):
+        if loop.is_running() and line.process == os.getpid():
             coroutine = line.close()
             try:
                 closing.append((loop, start_coroutine(coroutine, loop)))
@@ -161,11 +165,12 @@ def wait_for(coroutine: Coroutine[Any, Any, Any]) -> Any:
     -----
     A loop that runs in this thread stands still meanwhile; there, ``await`` the coroutine instead.
     """
-    loop = private_loop()
-    if running_loop() is loop:
+    try:
+        refuse_own_loop()
+    except PanelError:
         coroutine.close()
-        raise PanelError("this coroutine would wait for its own loop. Await the method that ends in _async.")
-    future = start_coroutine(_contained(coroutine), loop)
+        raise
+    future = start_coroutine(_contained(coroutine))
     try:
         value, error = future.result()
     except BaseException:

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from estimators.chat.client import ChatClient
 from estimators.chat.plans import Plan
 from estimators.chat.room import Room, TextItem
+from estimators.chat.specialist import ChatSpecialist
 from estimators.chat.stopping import Stops, check_stops, plurality
 from estimators.chat.text_run import TextRun, read_truth
 from fusion.deliberative import Budget, Ledger, Protocol, Transcript, protocol_names
@@ -56,7 +58,8 @@ def deliberate_text(
     items : sequence of TextItem
         Questions with options.
     agents : mapping of str to ChatSpecialist or ChatClient
-        Who speaks. The same client under several names is one model sampled several times.
+        Who speaks. The same client under several names is one model sampled several times. A budget of a
+        specialist's own is refused unless it is that of the run.
     protocol : str or fusion.deliberative.Protocol
         Any of :func:`fusion.deliberative.protocol_names`. Of a Protocol rounds, stop, tolerance and quorum can be
         changed; one that changes anything else of the preset is refused.
@@ -105,14 +108,15 @@ def deliberate_text(
     Raises
     ------
     PanelError
-        If the protocol is unknown, agents, judge or stop rules do not fit it, or truth is missing.
+        If the protocol is unknown, agents, judge, stop rules or transcript do not fit it, or truth is missing.
     BudgetError
         If the limit on calls does not allow round 0.
 
     Notes
     -----
-    Each reader sees options under blind letters in an order of its own. What others wrote reaches a decision
-    through validated fields only: answers, verdicts, probabilities, and quotes that stand in the source. What
+    Each reader sees options under blind letters in an order of its own. Decisions are made of validated fields
+    only: answers, verdicts, probabilities, quotes that stand in the source. Claims and arguments of others are
+    shown to readers, cut, on one line and fenced as material: they can persuade one, and set no number. What
     cannot be had within the budget or from the endpoints is an abstention with a reason; where the judge
     abstains, the verdict is the plurality of what was said, and ``reasons`` says why.
 
@@ -142,15 +146,16 @@ def deliberate_text(
             raise PanelError(f"{name} must be a whole number >= 1; got {number!r}.")
     check_stops(plan, gain, vote_weights, agents)
     right = _check(items, agents, plan, judge, truth)
-    clients = {name: _client(agent) for name, agent in agents.items()}
+    clients = {name: _client(name, agent, budget) for name, agent in agents.items()}
     if plan.name == "self_consistency":
         clients = {f"{name}#{k}": client for name, client in clients.items() for k in range(n_samples)}
     speakers = tuple(clients)
     reading = sum(len(item.options) for item in items) if judge is not None else 0
     ledger = budget if isinstance(budget, Ledger) else Ledger(budget)
-    _check_budget(ledger.budget, plan, len(items), len(speakers), reading)
+    _check_budget(ledger, plan, len(items), len(speakers), reading)
+    _check_log(transcript, speakers)
     if judge is not None:
-        clients["judge"] = _client(judge)
+        clients["judge"] = _client("judge", judge, budget)
     log = transcript
     if log is None:
         header = {"protocol": plan.name, "rounds": plan.rounds, "stop": list(plan.stop), "seed": random_state}
@@ -203,8 +208,19 @@ def deliberate_text(
     )
 
 
-def _client(agent: Any) -> Any:
-    return agent.client() if hasattr(agent, "client") else agent
+def _client(name: str, agent: Any, budget: Budget | Ledger | None) -> ChatClient:
+    own = getattr(agent, "budget", None)
+    if own is not None and own is not budget:
+        raise PanelError(
+            f"agent {name!r} has a budget of its own, which a run does not keep. Give it as budget= of the run, "
+            "or set budget=None there."
+        )
+    client = agent.client() if isinstance(agent, ChatSpecialist) else agent
+    if not isinstance(client, ChatClient):
+        raise PanelError(
+            f"agent {name!r} must be a ChatSpecialist or ChatClient; got {type(agent).__name__}."
+        )
+    return client
 
 
 def _read_protocol(given: str | Protocol, rounds: int | None) -> Protocol:
@@ -233,6 +249,9 @@ def _check(items: Any, agents: Any, plan: Protocol, judge: Any, truth: Any) -> N
     name = plan.name
     if not items:
         raise PanelError("there is nothing to deliberate about: items is empty.")
+    for item in items:
+        if not isinstance(item, TextItem):
+            raise PanelError(f"items must be TextItem(question, options); got {type(item).__name__}.")
     least, most = _AGENTS.get(name, (2, None))
     if len(agents) < least or (most is not None and len(agents) > most):
         wanted = f"{least}" if most == least else f"{least} or more"
@@ -250,13 +269,30 @@ def _check(items: Any, agents: Any, plan: Protocol, judge: Any, truth: Any) -> N
     return read_truth(name, truth, [len(item.options) for item in items])
 
 
-def _check_budget(budget: Budget, plan: Protocol, n_items: int, n_speakers: int, reading: int) -> None:
-    """Refuse a limit on calls that does not pay round 0."""
-    least = n_items * n_speakers or reading
-    if budget.calls is None or least <= budget.calls:
+def _check_log(log: Transcript | None, speakers: Sequence[str]) -> None:
+    """Refuse a transcript that round 0 could not be sealed in, before anything is asked."""
+    if log is None:
         return
-    samples = budget.calls // n_items
+    if any(record["round"] == 0 and record["action"] in ("commit", "reveal") for record in log.records):
+        raise PanelError("the transcript holds a sealed round already. Give a new one for each run.")
+    absent = sorted({*log.header.get("agents", ())} - {*speakers})
+    if absent:
+        raise PanelError(
+            f"the transcript's header names agents {absent} that propose nothing here; those that do are "
+            f"{list(speakers)}."
+        )
+
+
+def _check_budget(ledger: Ledger, plan: Protocol, n_items: int, n_speakers: int, reading: int) -> None:
+    """Refuse a limit on calls that does not pay round 0."""
+    least, limit = n_items * n_speakers or reading, ledger.budget.calls
+    if limit is None:
+        return
+    left = limit - ledger.totals().calls
+    if least <= left:
+        return
+    samples = left // n_items
     fits = f", or protocol='self_consistency' with n_samples={samples}" if samples else ""
     raise BudgetError(
-        f"round 0 of {plan.name} needs {least} calls; the budget has {budget.calls}. Ask fewer questions{fits}."
+        f"round 0 of {plan.name} needs {least} calls; the budget has {left}. Ask fewer questions{fits}."
     )

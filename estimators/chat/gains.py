@@ -70,7 +70,9 @@ def text_gains(
             f"a stack of {m} needs {need} questions with a truth; there are {len(right)}"
         )
     else:
-        rivals["stacking"] = share_of_top(cross_stack(proposals, right, n_options, seed=seed))[rows, right]
+        scores = cross_stack(proposals, right, n_options, seed=seed)
+        scores[np.isnan(proposals).all(axis=(1, 2))] = np.nan  # a guess where nobody proposed is no answer
+        rivals["stacking"] = share_of_top(scores)[rows, right]
     for name, other in rivals.items():
         paired = None if other is None else hits - other
         told[name] = None if other is None else float(other.mean())

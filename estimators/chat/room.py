@@ -19,6 +19,7 @@ from estimators.chat.schemas import letters, listed, popularity_form, proposal_f
 from fusion.deliberative import Ledger, Transcript
 from theory import PanelError
 
+_FENCE = re.compile(r"<(?=\s*/?\s*material)", flags=re.IGNORECASE)
 _BRACKETS = str.maketrans("[]［］【】", "()()()")
 
 RULES = (
@@ -46,8 +47,11 @@ class TextItem:
     source: str = ""
 
     def __post_init__(self) -> None:
-        if len(self.options) < 2 or len(set(self.options)) < len(self.options):
-            raise PanelError(f"a question needs two or more different options; got {self.options}.")
+        texts = not isinstance(self.options, str) and all(isinstance(text, str) for text in self.options)
+        if not texts or len(self.options) < 2 or len(set(self.options)) < len(self.options):
+            raise PanelError(
+                f"a question needs two or more different options, each a text; got {self.options!r}."
+            )
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,8 @@ class Room:
         Options of the question that has most.
     calls : int
         Attempts at models that the answers took, those of a replay included.
+    spent : int
+        Calls in the ledger before this run.
     """
 
     def __init__(
@@ -155,6 +161,7 @@ class Room:
         self.seed = seed
         self.width = max(len(item.options) for item in items)
         self.calls = 0
+        self.spent = ledger.totals().calls
         self._lock = threading.Lock()
         log.record(
             round=0,
@@ -205,25 +212,37 @@ class Room:
         Returns
         -------
         list of Asked
+
+        Raises
+        ------
+        PanelError
+            As :meth:`ChatClient.complete`; what has not been asked by then is not asked any more.
         """
         done: dict[int, Asked] = {}
         told = [0]
+        failed: list[BaseException] = []
 
         async def one(place: int) -> Asked:
+            if failed:
+                raise failed[0]
             job = jobs[place]
-            asked = await ask_in_form(
-                self.agents[job.agent],
-                job.messages,
-                job.form,
-                ledger=self.ledger,
-                sample_id=job.sample_id,
-                label=job.agent,
-            )
-            with self._lock:
-                done[place] = asked
-                while told[0] in done:
-                    self._told(jobs[told[0]], done[told[0]], round, role, then)
-                    told[0] += 1
+            try:
+                asked = await ask_in_form(
+                    self.agents[job.agent],
+                    job.messages,
+                    job.form,
+                    ledger=self.ledger,
+                    sample_id=job.sample_id,
+                    label=job.agent,
+                )
+                with self._lock:
+                    done[place] = asked
+                    while told[0] in done and not failed:
+                        self._told(jobs[told[0]], done[told[0]], round, role, then)
+                        told[0] += 1
+            except BaseException as error:
+                failed.append(error)
+                raise
             return asked
 
         outcomes = call_many(one, range(len(jobs)), max_concurrency=self.max_concurrency)
@@ -383,7 +402,7 @@ def talk(ask: str, text: str) -> list[dict[str, str]]:
 
 def material(text: str) -> str:
     """Fence text of others; it cannot close the fence."""
-    safe = text.replace("<material", "< material").replace("</material", "</ material")
+    safe = _FENCE.sub("< ", text)
     return f"<material>\n{safe}\n</material>"
 
 

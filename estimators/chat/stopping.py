@@ -133,7 +133,7 @@ class Stops:
             self._leave("price", lambda item: bool(cheap[item]))
         limit = self.room.ledger.budget.calls
         if "budget" in rules and limit is not None:
-            left = limit - self.room.calls - self.reading
+            left = limit - self.room.spent - self.room.calls - self.reading
             paid = dict(
                 zip(self.active, np.cumsum([calls(item) for item in self.active]) <= left, strict=True)
             )

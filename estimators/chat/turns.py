@@ -41,7 +41,7 @@ def shared(said: dict[str, list[Said]], item: int, names: dict[int, str]) -> str
         lines.append(f"{names[option]}: said by {len(group)}, stated confidence {told}")
         for one in group:
             lines += [
-                f"  - {plain_line(reason['claim'])[:300]} (quote: {plain_line(reason['quote'])[:300]})"
+                f"  - {plain_line(reason['claim'])[:300]} {checked_quote(reason['quote'][:300])}"
                 for reason in one.reasons
                 if reason["verified"]
             ]
@@ -169,7 +169,7 @@ def argument(
     checks = [(quote, check_quote(quote, room.source(item))) for quote in said["quotes"]]
     kept = [quote for quote, check in checks if check.verified]
     text = plain_line(" ".join(words[:word_limit]))
-    text += "".join(f' [verified quote: "{" ".join(quote.split())}"]' for quote in kept)
+    text += "".join(f" {checked_quote(quote)}" for quote in kept)
     told = [
         {"quote": quote, "verified": check.verified, "similarity": round_(check.similarity)}
         for quote, check in checks
@@ -406,10 +406,15 @@ def told_critiques(critiques: list[dict[str, Any]], names: dict[int, str]) -> st
     """Write critiques for a reader: their validated fields, and quotes that stand in the source."""
     lines = [
         f"{entry['id']}: {names[entry['option']]} is {entry['verdict']}, p_right {entry['p_right']:.2f}, "
-        + (f'verified quote: "{entry["quote"]}"' if entry["verified"] else "its quote is not in the source")
+        + (checked_quote(entry["quote"]) if entry["verified"] else "its quote is not in the source")
         for entry in critiques
     ]
     return "Critiques:\n" + material("\n".join(lines) or "none")
+
+
+def checked_quote(quote: str) -> str:
+    """Write a quote that stands in the source, on one line, in brackets that no free text has."""
+    return f'[verified quote: "{" ".join(quote.split())}"]'
 
 
 def round_(value: float) -> float:

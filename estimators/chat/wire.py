@@ -14,6 +14,7 @@ from estimators.chat.reading import clean_text
 _AGAIN = frozenset({408, 425, 429})
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
+_MOST_TOKENS = 10**12  # more than that in a report is no count
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ _USAGE = (("tokens_in", "prompt"), ("tokens_out", "completion"))
 
 
 def _count(value: Any) -> int | None:
-    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    whole = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS
     return value if whole else None
 
 
@@ -208,11 +209,13 @@ def retry_after(value: str | None) -> float | None:
         return None
     try:
         return max(0.0, float(int(value)))
+    except OverflowError:
+        return _LONGEST_PAUSE
     except ValueError:
         pass
     try:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError, OSError):
         return None
 
 

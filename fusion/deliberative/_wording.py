@@ -107,6 +107,7 @@ def written(body: Any, depth: int = 0) -> str:
             if value is None or (isinstance(value, str | list) and not value):
                 continue
             nested = isinstance(value, dict) or (isinstance(value, list) and _has_dicts(value))
+            name = _one_line(name)
             lines.append(
                 f"{pad}{name}:\n{written(value, depth + 1)}"
                 if nested
@@ -119,7 +120,12 @@ def written(body: Any, depth: int = 0) -> str:
         return np.array2string(np.asarray(body), precision=4, separator=", ", threshold=50)
     if isinstance(body, str):
         return f"\n{pad}  | ".join(body.splitlines())
-    return json.dumps(body, ensure_ascii=False)
+    return _one_line(json.dumps(body, ensure_ascii=False))
+
+
+def _one_line(text: str) -> str:
+    """Mark line ends that JSON leaves as they are."""
+    return "\ufffd".join(text.splitlines())
 
 
 def _has_dicts(values: list[Any]) -> bool:

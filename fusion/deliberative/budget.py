@@ -160,7 +160,8 @@ class Ledger:
     budget : Budget
         The limits.
     stopped_by : str or None
-        The first limit that refused a reservation or a round: calls, tokens, money, seconds or rounds.
+        The first limit that refused a reservation or a round, or at which an attempt timed out: calls, tokens,
+        money, seconds or rounds.
     lines : list of dict
         One for each finished attempt and each free answer: ticket, label, reason, source, tokens_in,
         tokens_out, money, seconds; null where it is not known.
@@ -265,6 +266,9 @@ class Ledger:
             if ticket not in self._open:
                 raise PanelError(f"ticket {ticket!r} is not open. Reconcile each reservation once.")
             reserved, reserved_money, label = self._open.pop(ticket)
+            limit = self.budget.seconds
+            if reason == "timeout" and limit is not None and self._clock() - self._start >= limit:
+                self._refuse("seconds")
             if tokens_in is None or tokens_out is None:
                 sums.no_tokens += 1
             else:

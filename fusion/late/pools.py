@@ -260,7 +260,7 @@ class LogPool(Operator):
             from fusion._torch.gradients import log_pool_with_gradient
 
             return log_pool_with_gradient(panel, self, weights=weights, missing=missing, excess=excess)
-        plain = weights is None or (type(weights) is np.ndarray and weights.ndim == 1)
+        plain = weights is None or (type(weights) is np.ndarray and weights.shape == values.shape[1:2])
         if checked and what == "fused" and self.rule is None and values.ndim == 3 and plain:
             # Every answer is finite, so samples are independent: blocks stay in the cache.
             step = max(1, _BLOCK // values[0].size)

@@ -329,7 +329,7 @@ def test_32_threads_share_a_client_and_a_budget():
     assert len(server.bodies) == 100 == replies.count(None) and replies.count("budget") == 60
 
 
-@pytest.mark.parametrize("key", ["sk-1\n", "sk-ü", "sk 1\t"])
+@pytest.mark.parametrize("key", ["sk-1\n", "sk-ü", "sk 1\t", " sk-12345678 "])
 def test_a_key_that_no_header_takes_is_refused_without_being_quoted(key):
     with serving(answered) as server:
         with pytest.raises(PanelError, match="no header takes") as caught:

@@ -216,8 +216,9 @@ def test_keys_are_sent_and_stay_nowhere(monkeypatch, tmp_path):
         assert "sk-secret-1" not in text
     monkeypatch.delenv("SOME_API_KEY")
     with pytest.raises(PanelError, match="names an environment variable that is not set") as caught:
-        client(server, api_key="SOME_API_KEY").complete(TALK)
+        client(server, api_key="SOME_API_KEY").complete(TALK, ledger=(ledger := Ledger()))
     assert "SOME_API_KEY" not in str(caught.value)
+    assert (ledger.totals().charged_tokens, ledger.totals().estimated_calls) == (0, 0)  # nothing was sent
 
 
 @pytest.mark.parametrize(
@@ -227,6 +228,9 @@ def test_keys_are_sent_and_stay_nowhere(monkeypatch, tmp_path):
         ("http://me:pw@127.0.0.1:1/v1", "user name, password"),
         ("ftp://host/v1", "http or https"),
         ("host/v1", "http or https"),
+        ("http://127.0.0.1:99999/v1", "Port out of range"),
+        ("http://[::1/v1", "is no address"),
+        ("http://127.0.0.1:1/v1#pw", "or fragment"),
     ],
 )
 def test_addresses_that_cannot_be_right(url, text):
@@ -285,5 +289,11 @@ def test_a_cassette_that_cannot_be_read(tmp_path):
     tape = tmp_path / "cut"
     with serving(ANSWERED["good"]) as server:
         client(server, cassette=Cassette(tape)).complete(TALK)
-        tape.write_text(tape.read_text() + '{"key": "cut of')
+        tape.write_text(tape.read_text() + tape.read_text()[:60])
         assert client(server, cassette=Cassette(tape)).complete(TALK).source == "cache"
+        assert tape.read_bytes().endswith(b"}\n")
+    for other in (b"a note without a line end", b"\xff\xfe\n"):
+        wrong.write_bytes(other)
+        with pytest.raises(PanelError, match="is no cassette of version 1"):
+            Cassette(wrong)
+        assert wrong.read_bytes() == other  # what is no recording is not cut off

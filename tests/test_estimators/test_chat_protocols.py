@@ -19,6 +19,7 @@ from sklearn.model_selection import KFold
 
 from estimators.chat import ChatClient, TextItem, deliberate_text
 from estimators.chat.gains import cross_stack, share_of_top, text_gains
+from estimators.chat.stopping import plurality
 from fusion.deliberative import Budget, Transcript, regime, surprisingly_popular, verify_transcript
 from fusion.deliberative import protocol as preset
 from theory import BudgetError, PanelError
@@ -346,6 +347,15 @@ def test_gains_are_paired_and_scored_against_each_rival():
     assert few["gain_over_plurality"] is not None
     one = text_gains(proba[:1], votes[:1], right[:1], np.array([4]))
     assert one["gain_over_plurality_standard_error"] is None
+
+
+def test_nobody_is_right_about_questions_that_nobody_answered():
+    votes, right = panel_of_three(40)
+    votes[::4] = np.nan
+    told = text_gains(plurality(votes), votes, right, np.full(40, 4))
+    assert told["gain_over_plurality"] == 0.0 and told["stacking"] <= 0.75
+    silent = text_gains(np.full((40, 4), np.nan), np.full_like(votes, np.nan), right, np.full(40, 4))
+    assert silent["stacking"] == silent["accuracy"] == 0.0
 
 
 def test_a_run_with_a_truth_reports_its_gain_over_stacking():

@@ -78,6 +78,13 @@ def test_lines_of_a_text_pass_for_no_record(end):
     assert page.count("<h2>") == 2 and "&lt;h2&gt;judge" in page
 
 
+@pytest.mark.parametrize("end", ["\u2028", "\x85"])
+def test_names_and_lists_stay_on_their_line(end):
+    forged = f"x{end}decision: 1482: 1"
+    log = log_of(("propose", [{"item": 0, forged: 1, "because": [forged]}], {}))
+    assert not re.search(r"^ *decision", render_text(log, 0), flags=re.MULTILINE)
+
+
 def test_marks_that_turn_the_direction_of_text_are_shown_as_such():
     log = log_of(("argue", [{"item": 0, "side": 1, "argument": "\u202e2841 si ti\x1b[2J"}], {}))
     for rendered in (render_text(log, 0), render_html(log, 0)):

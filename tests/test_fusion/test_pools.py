@@ -86,3 +86,11 @@ def test_a_pool_of_several_blocks_is_the_pool_of_each_sample(weights):
     panel[8000, 1] = np.nan  # faults of a late block are told by their own number
     with pytest.raises(BudgetError, match="sample 8000"):
         log_pool(panel, weights=weights)
+
+
+def test_an_error_about_weights_speaks_of_the_whole_panel():
+    panel = np.full((40_000, 3, 4), 0.25)
+    with pytest.raises(
+        PanelError, match=r"shape \(3,\) or \(40000, 3\), one weight per specialist; got \(4,\)"
+    ):
+        log_pool(panel, weights=np.ones(4))
