@@ -61,7 +61,7 @@ class Worker:
         self.ready = threading.Event()
         self.closed = self.killed = False
         self.failure = ""
-        self.request: object = None
+        self.request: threading.Event | None = None
         self.process: Any = None
         self.pipe: Connection | None = None
         _alive.add(self)
@@ -91,7 +91,7 @@ class Worker:
         self.failure = "" if said == _READY else said.decode(errors="replace")
         self.ready.set()
 
-    def ask(self, x: bytes, end: float, request: object) -> Reply:
+    def ask(self, x: bytes, end: float, request: threading.Event) -> Reply:
         """Send a request and wait for the answer, or for the end of the process.
 
         Parameters
@@ -100,8 +100,8 @@ class Worker:
             The pickled request.
         end : float
             Monotonic time by which it should have answered.
-        request : object
-            Who asks, so that :meth:`kill` cannot hit the request of another.
+        request : threading.Event
+            Who asks, so that :meth:`kill` cannot hit the request of another. Set once nobody waits for it.
 
         Returns
         -------
@@ -116,7 +116,10 @@ class Worker:
                 return Reply(DIED, text=f"its worker process cannot start: {self.failure}"[:500])
             if time.monotonic() >= end:
                 return Reply(LATE)
-            self.request = request
+            with self.swap:
+                if request.is_set():  # given up while another's call ran: whatever hung now would hang for good
+                    return Reply(LATE)
+                self.request = request
             reply, text = None, ""
             try:
                 # Seconds, and not the moment: a monotonic clock may differ between processes.
@@ -134,15 +137,17 @@ class Worker:
                 self._start()
             return reply or (Reply(LATE) if killed else Reply(DIED, text=text))
 
-    def kill(self, request: object) -> None:
+    def kill(self, request: threading.Event) -> None:
         """End a process that hangs; the thread that waits for it starts another.
 
         Parameters
         ----------
-        request : object
-            Whose call hangs; a call of another request goes on.
+        request : threading.Event
+            Whose call hangs; it is set, so that a call which has not begun never does. A call of another request
+            goes on.
         """
         with self.swap:
+            request.set()
             if self.request is not request:
                 return
             self.killed = True
