@@ -296,6 +296,11 @@ def test_language_models(name, least):
 
 
 def test_refusals():
+    for shape, what in (((0, 3, 2), "sample"), ((5, 0, 2), "specialist"), ((5, 3, 0), "output")):
+        with pytest.raises(
+            PanelError, match=rf"there is no {what} to learn from; got a panel of shape \({shape[0]}, "
+        ):
+            GreedySelection().fit(np.zeros(shape), np.zeros(shape[0], dtype=int))
     for costs in (["a"] * 4, [1, 2], [0, 1, 1, 1], [np.nan, 1, 1, 1]):
         with pytest.raises(PanelError, match="costs must be one finite number > 0 per specialist"):
             GreedySelection(costs=costs).fit(*make("brier", 0))
