@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import Parameter, signature
 from typing import Any
 
 import numpy as np
@@ -110,6 +111,8 @@ class Arbiter(BaseEstimator):
         ------
         PanelError
             On unknown parameters, a panel and truths that do not fit, or nothing to choose between.
+        TypeError
+            If there are weights, and the final estimator takes none.
         """
         values, target, sample_weight = read_training(panel, y, task, sample_weight)
         if self.features not in ("auto", "log_odds", "proba", "vote"):
@@ -339,8 +342,11 @@ def _filled(table: NDArray[np.float64], fill: Any) -> tuple[NDArray[np.float64],
 
 
 def _fit(model: Any, table: NDArray[np.float64], target: NDArray[Any], sample_weight: Any) -> Any:
-    return (
-        model.fit(table, target)
-        if sample_weight is None
-        else model.fit(table, target, sample_weight=sample_weight)
-    )
+    if sample_weight is None:
+        return model.fit(table, target)
+    taken = signature(model.fit).parameters.values()
+    if not any(one.name == "sample_weight" or one.kind is Parameter.VAR_KEYWORD for one in taken):
+        raise TypeError(
+            f"final_estimator {type(model).__name__} does not accept sample_weight. Fit without it, or use another model."
+        )
+    return model.fit(table, target, sample_weight=sample_weight)

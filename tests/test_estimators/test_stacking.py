@@ -5,6 +5,8 @@ import pytest
 from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeCV
+from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import KNeighborsClassifier
 
 from estimators import Arbiter
 from theory import PanelError, difficulty_panel
@@ -228,6 +230,13 @@ def test_refusals(team):
         Arbiter(per="class").fit(proba, np.zeros(900, dtype=int))
     with pytest.raises(PanelError, match="infinite answers"):
         Arbiter().fit(proba, y).fuse(np.full((1, 6, 4), np.inf))
+    with pytest.raises(
+        TypeError,
+        match=r"final_estimator KNeighborsClassifier does not accept sample_weight. Fit without it, or",
+    ):
+        Arbiter(KNeighborsClassifier()).fit(proba, y, sample_weight=np.ones(900))
+    searched = GridSearchCV(LogisticRegression(), {"C": [0.1]}, cv=2)  # takes it among **params
+    assert np.isfinite(Arbiter(searched).fit(proba, y, sample_weight=np.ones(900)).fuse(proba[:3])).all()
     before = proba.copy()
     proba.setflags(write=False)
     clone(Arbiter()).fit(proba, y).fuse(proba)
