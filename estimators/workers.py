@@ -117,9 +117,7 @@ class Worker:
             if time.monotonic() >= end:
                 return Reply(LATE)
             with self.swap:
-                if (
-                    request.is_set()
-                ):  # given up while another's call ran: whatever hung now would hang for good
+                if request.is_set():  # given up while another call ran; nobody would end this one
                     return Reply(LATE)
                 self.request = request
             reply, text = None, ""
