@@ -182,7 +182,7 @@ class AutoFusion(BaseEstimator):
         Returns
         -------
         ndarray of shape (sample, output)
-            NaN where nobody is present.
+            NaN where nobody is present; of ``"best_single"`` also where that one is not.
         """
         check_is_fitted(self, "chosen_")
         return self._fuser.fuse(np.asarray(panel, dtype=np.float64))

@@ -243,6 +243,20 @@ def test_refusals(team):
     np.testing.assert_array_equal(proba, before)
 
 
+@pytest.mark.parametrize("per", ["class", "option"])
+def test_weights_are_counts_where_answers_are_missing(team, per):
+    proba, y = team
+    rng = np.random.default_rng(1)
+    panel, counts = proba[:200].copy(), rng.integers(3, size=200)
+    panel[rng.random((200, 6)) < 0.2] = np.nan
+    panel[counts > 0, 3] = proba[:200][counts > 0, 3]  # away in samples without weight only
+    rows = np.repeat(np.arange(200), counts)
+    weighed = Arbiter(cv=1, per=per).fit(panel, y[:200], sample_weight=counts).fuse(panel)
+    np.testing.assert_allclose(
+        weighed, Arbiter(cv=1, per=per).fit(panel[rows], y[rows]).fuse(panel), atol=1e-7
+    )
+
+
 @pytest.mark.parametrize("features", ["log_odds", "vote"])
 def test_a_panel_of_several_blocks_is_fused_like_its_parts(features):
     rng = np.random.default_rng(0)
