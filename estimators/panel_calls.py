@@ -228,7 +228,7 @@ class Calls:
 
     def _items(self, x: Any, places: list[int]) -> dict[int, Any]:
         """Give each of those called its own request."""
-        if type(x) is np.ndarray and x.dtype != object and self.isolate is None and x.nbytes > _COPIED:
+        if type(x) is np.ndarray and not x.dtype.hasobject and self.isolate is None and x.nbytes > _COPIED:
             # A view can be made writable again, and torch writes through one; bytes cannot be written to, so
             # one copy serves all.
             x = np.frombuffer(x.tobytes(), dtype=x.dtype).reshape(x.shape)
@@ -244,7 +244,7 @@ class Calls:
         return {i: packed if self.kinds[i] == "process" else self._own_copy(x) for i in places}
 
     def _own_copy(self, x: Any) -> Any:
-        if type(x) is np.ndarray and x.dtype != object and self.isolate is not False:
+        if type(x) is np.ndarray and not x.dtype.hasobject and self.isolate is not False:
             return x.copy() if self.isolate or x.nbytes <= _COPIED else x.view()
         if not self.isolate:
             return x

@@ -328,6 +328,11 @@ def test_a_large_request_is_frozen_once_for_all(mode):
             own.setflags(write=True)
 
 
+def test_a_large_record_array_that_holds_objects_is_handed_on_as_it_is():
+    x = np.zeros(1 << 17, dtype=[("text", object), ("size", float)])
+    assert ask_panel({"a": lambda own: [float(own is x)]}, x, deadline=20.0).panel.tolist() == [[1.0]]
+
+
 @pytest.mark.skipif(os.name != "posix", reason="process groups")
 def test_an_interrupt_of_the_whole_group_leaves_the_workers_at_work():
     code = (
