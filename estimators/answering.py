@@ -69,6 +69,7 @@ class PanelAnswering:
             stages together, a ``coverage`` that of each stage's doubt alone. The stages divide ``delta``
             evenly: with K of them each is tested at ``delta`` / K, and so answers a little less. (At
             ``delta`` each, three stages broke a promise of .1 in .12 of 1,500 simulated draws; so in .045.)
+            With several stages this is no proof: later thresholds are tested on samples that chose the earlier ones.
 
         Returns
         -------

@@ -98,6 +98,7 @@ class AutoFusion(BaseEstimator):
         sample_weight: Any = None,
         folds: Any = None,
         groups: Any = None,
+        costs: Any = None,
     ) -> AutoFusion:
         """Compare the candidates and fit the one chosen.
 
@@ -115,6 +116,8 @@ class AutoFusion(BaseEstimator):
             Fold of each sample; each is predicted by what was learned on the others.
         groups : array-like of shape (sample,), optional
             Samples of one group count as one in standard errors.
+        costs : array-like of shape (specialist,), optional
+            What each specialist costs, for candidates that select by cost and were given no costs of their own.
 
         Returns
         -------
@@ -144,7 +147,7 @@ class AutoFusion(BaseEstimator):
             for name, fusion in zip(names, given, strict=True):
                 try:
                     fused[name] = cross_fit(
-                        fusion, values, truth, task=task, folds=fold, sample_weight=weight
+                        fusion, values, truth, task=task, folds=fold, sample_weight=weight, costs=costs
                     )
                 except ValueError as error:
                     self.refused_[name] = str(error)
@@ -155,7 +158,7 @@ class AutoFusion(BaseEstimator):
             self._take_first(names[0], len(values))
         fusion = given[names.index(self.chosen_)]
         self._fuser = PanelFuser(fusion, task=task, short="prior")
-        self._fuser.fit(values, truth, sample_weight=weight)
+        self._fuser.fit(values, truth, sample_weight=weight, costs=costs)
         self.fusion_ = self._fuser.fusion
         if isinstance(self.fusion_, Arbiter) and task == "classification" and self.chosen_ in fused:
             known = ~np.isnan(fused[self.chosen_]).any(axis=1)
@@ -179,7 +182,7 @@ class AutoFusion(BaseEstimator):
         Returns
         -------
         ndarray of shape (sample, output)
-            NaN where nobody is present.
+            NaN where nobody is present; of ``"best_single"`` also where that one is not.
         """
         check_is_fitted(self, "chosen_")
         return self._fuser.fuse(np.asarray(panel, dtype=np.float64))
@@ -278,6 +281,7 @@ def cross_fit(
     X: Any = None,
     short: str = "prior",
     asked: Any = None,
+    costs: Any = None,
 ) -> NDArray[np.float64]:
     """Fuse every sample by what was learned on the other folds.
 
@@ -301,6 +305,8 @@ def cross_fit(
         What to do with samples that too few specialists answered.
     asked : ndarray of bool, shape (specialist,), optional
         Who is asked about the sample to fuse; all of them were asked about those learned from.
+    costs : array-like of shape (specialist,), optional
+        What each specialist costs, for a selection that was given no costs of its own.
 
     Returns
     -------
@@ -333,7 +339,7 @@ def cross_fit(
             fuser = PanelFuser(fusion, task=task, short=short)
             inner = None if X is None else take_rows(X, train)
             weight = None if sample_weight is None else sample_weight[train]
-            fuser.fit(panel[train], truth[train], sample_weight=weight, X=inner)
+            fuser.fit(panel[train], truth[train], sample_weight=weight, X=inner, costs=costs)
             fused[test] = fuser.fuse(said[test], X=None if X is None else take_rows(X, test))
     return fused
 

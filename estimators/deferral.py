@@ -35,8 +35,8 @@ class Defer(BaseEstimator):
     risk : float, optional
         Most that may be wrong among the answered.
     delta : float
-        How often the promise of ``risk`` may fail, over the draw of the samples fitted on; the stages of a
-        cascade share it evenly.
+        How often the promise of ``risk`` may fail, over the draw of the samples fitted on. The stages of a
+        cascade share it evenly, and have no proof of it: see ``predict_or_defer``.
 
     Notes
     -----
@@ -132,7 +132,8 @@ class Defer(BaseEstimator):
             Counts of the samples.
         stages : int, default 1
             Stages of a cascade, each of which has a threshold: a promise holds if all of them do, so each may
-            fail in ``delta`` / ``stages``.
+            fail in ``delta`` / ``stages``. Bonferroni's step needs each test to be valid; one on samples that chose
+            the thresholds of earlier stages is so in simulations only.
 
         Returns
         -------

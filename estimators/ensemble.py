@@ -85,7 +85,7 @@ class RobustFusionClassifier(ClassifierMixin, BaseRobustFusion):
     oof_coverage_ : float
         Share of samples in it.
     solo_scores_ : dict
-        Out-of-fold accuracy of each specialist.
+        Out-of-fold accuracy of each specialist; where it gave no answer it was not right.
     error_covariance_, error_correlation_ : DataArray, dims (specialist, specialist_), or None
         Second moment and correlation of the errors: probability - onehot(truth).
     effective_number_ : float

@@ -64,7 +64,7 @@ class RobustFusionRegressor(RegressorMixin, BaseRobustFusion):
     defer_threshold_, track_record_ : object
         As in :class:`RobustFusionClassifier`.
     solo_scores_ : dict
-        Out-of-fold R2 of each specialist.
+        Out-of-fold R2 of each specialist, over the samples that it answered.
     error_covariance_, error_correlation_, effective_number_, prices_, missing_rate_ : object
         Of the residuals answer - truth; prices in squared error.
 

@@ -156,7 +156,7 @@ def escalation_curve(
     right, doubt = {}, np.zeros(len(values))
     for name, chosen in (("cheap", ~dear), ("whole", np.ones_like(dear))):
         part = np.ascontiguousarray(values[:, chosen])
-        fused = cross_fit(fusion, part, codes, task="classification", folds=fold)
+        fused = cross_fit(fusion, part, codes, task="classification", folds=fold, costs=price[chosen])
         table = Table(part, codes, "probabilities", None, tuple(map(str, np.flatnonzero(chosen))))
         right[name] = 1.0 - losses(table, fused)["error"]
         if name == "cheap":

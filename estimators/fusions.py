@@ -231,7 +231,7 @@ class PanelFuser:
         folds, groups : array-like of shape (sample,), optional
             Folds that a choice among fusions is cross-fitted over, and samples that belong together.
         costs : array-like of shape (specialist,), optional
-            What each specialist costs, for a selection that was given no costs of its own.
+            What each specialist costs, for a selection, or a choice among some, that was given no costs of its own.
         """
         if not self.is_learned:
             return
@@ -239,7 +239,7 @@ class PanelFuser:
         if self.needs_input:
             more["X"] = X
         if fusion_name(self.fusion) == "auto":
-            more |= {"folds": folds, "groups": groups}
+            more |= {"folds": folds, "groups": groups, "costs": costs}
         if costs is not None and getattr(self.fusion, "costs", costs) is None and self._is_priced():
             self.fusion.set_params(costs=np.asarray(costs, dtype=np.float64))
         self.fusion.fit(panel, y, task=self.task, sample_weight=sample_weight, **more)

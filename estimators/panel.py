@@ -147,8 +147,9 @@ def out_of_fold(
     def one(specialist: Specialist, whole: Specialist | str, train: Any, test: Any) -> Answers:
         more = (metadata or {}).get(specialist.name)
         member = whole if specialist.freeze else fit_one(specialist, X, y, sample_weight, train, more)
-        return answer_one(member, take_rows(X, test))
+        return answer_one(member, X if np.array_equal(test, every) else take_rows(X, test))
 
+    every = np.arange(n_rows(X))  # with cv="prefit" all are one fold: no copy of the input
     tasks = [(s, f, train, test) for s, f in zip(specialists, fitted, strict=True) for train, test in splits]
     k, said = len(splits), []
     for answers in Parallel(n_jobs=n_jobs, return_as="generator")(delayed(one)(*task) for task in tasks):

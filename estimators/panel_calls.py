@@ -16,7 +16,7 @@ import numpy as np
 
 from estimators.background import in_background, is_async, private_loop, probe_loop, takes_time_left
 from estimators.replies import BUSY, Form, Reply, as_call, raised, reply_of
-from estimators.workers import Worker
+from estimators.workers import Request, Worker
 from theory import PanelError
 
 Inbox = SimpleQueue[tuple[int, Reply, float]]
@@ -143,7 +143,7 @@ class Calls:
         later = [i for i in places if self.kinds[i] == "async"]
         tasks: dict[int, asyncio.Task[None]] = {}
         own_loop = (loop or private_loop()) if later else None
-        waiting = set(later)
+        waiting, request = set(later), Request()
 
         def release(i: int) -> None:
             with self.lock:
@@ -167,7 +167,7 @@ class Calls:
         for i in places:
             if self.kinds[i] != "async":
                 try:
-                    in_background(partial(self._work, i, items[i], inbox, hard))
+                    in_background(partial(self._work, i, items[i], inbox, hard, request))
                 except RuntimeError as error:  # no thread is left: nobody's fault, and the others are asked
                     self.release([i])
                     inbox.put((i, Reply(BUSY, text=f"it could not be called ({error})"), time.monotonic()))
@@ -176,7 +176,7 @@ class Calls:
             for i in pending:
                 worker = self.workers[i]
                 if worker is not None:
-                    worker.kill(inbox)
+                    worker.kill(request)
                 release(i)  # a coroutine that was told to stop costs no thread
             if own_loop is not None:
                 gone = set(pending)
@@ -197,16 +197,16 @@ class Calls:
             if seconds <= 0:
                 return None
             i = next(iter(left))
-            self._work(i, left.pop(i), inbox, hard)
+            self._work(i, left.pop(i), inbox, hard, Request())
             return take(inbox, 0.0)
 
         return call_next, lambda _: self.release(left)
 
-    def _work(self, i: int, item: Any, inbox: Any, hard: float) -> None:
+    def _work(self, i: int, item: Any, inbox: Any, hard: float, request: Request) -> None:
         worker, end = self.workers[i], hard if self.wants_time[i] else None
         try:
             own = self.calls[i]
-            reply = worker.ask(item, hard, inbox) if worker else reply_of(own, item, self.form, end)
+            reply = worker.ask(item, hard, request) if worker else reply_of(own, item, self.form, end)
         except BaseException as error:
             reply = raised(error)
         finally:
@@ -228,7 +228,7 @@ class Calls:
 
     def _items(self, x: Any, places: list[int]) -> dict[int, Any]:
         """Give each of those called its own request."""
-        if type(x) is np.ndarray and x.dtype != object and self.isolate is None and x.nbytes > _COPIED:
+        if type(x) is np.ndarray and not x.dtype.hasobject and self.isolate is None and x.nbytes > _COPIED:
             # A view can be made writable again, and torch writes through one; bytes cannot be written to, so
             # one copy serves all.
             x = np.frombuffer(x.tobytes(), dtype=x.dtype).reshape(x.shape)
@@ -244,7 +244,7 @@ class Calls:
         return {i: packed if self.kinds[i] == "process" else self._own_copy(x) for i in places}
 
     def _own_copy(self, x: Any) -> Any:
-        if type(x) is np.ndarray and x.dtype != object and self.isolate is not False:
+        if type(x) is np.ndarray and not x.dtype.hasobject and self.isolate is not False:
             return x.copy() if self.isolate or x.nbytes <= _COPIED else x.view()
         if not self.isolate:
             return x

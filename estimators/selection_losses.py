@@ -167,6 +167,9 @@ class _LogLoss(_Average):
         self.errors = np.ascontiguousarray(own.T)
         self.total = np.zeros(len(truth))
         self.even = bool((self.share == self.share[0]).all())
+        self.lowest = min(
+            float(own.min()), 0.0
+        )  # what calibration or a user takes for a probability may be below 0
 
     def candidates(self) -> NDArray[np.float64]:
         if self.full and self.even:
@@ -186,7 +189,7 @@ class _LogLoss(_Average):
         """
         size, n = self.count[0] + 1.0, len(self.total)
         whole = n // _BLOCK * _BLOCK
-        least = _FLOOR * size if self.total.min() < _FLOOR * size else 0.0
+        least = _FLOOR * size if self.total.min() + self.lowest < _FLOOR * size else 0.0
         # in the order of the products below: certainty then costs exactly nothing
         scale = math.prod([size] * _BLOCK)
         logs = np.empty(len(self.errors))

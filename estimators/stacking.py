@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import Parameter, signature
 from typing import Any
 
 import numpy as np
@@ -110,6 +111,8 @@ class Arbiter(BaseEstimator):
         ------
         PanelError
             On unknown parameters, a panel and truths that do not fit, or nothing to choose between.
+        TypeError
+            If there are weights, and the final estimator takes none.
         """
         values, target, sample_weight = read_training(panel, y, task, sample_weight)
         if self.features not in ("auto", "log_odds", "proba", "vote"):
@@ -140,7 +143,7 @@ class Arbiter(BaseEstimator):
                 "an arbiter needs at least two options to choose between; the truth is always one."
             )
         if self.per_ == "class":
-            table, self._fill = _filled(cells.reshape(len(values), -1), None)
+            table, self._fill = _filled(cells.reshape(len(values), -1), None, sample_weight)
             model = clone(self._default(LogisticRegression(max_iter=1000)))
             self.final_estimator_ = _fit(model, table, codes, sample_weight)
             self.inverse_temperature_ = 1.0
@@ -227,7 +230,7 @@ class Arbiter(BaseEstimator):
     def _fit_numbers(
         self, values: NDArray[np.float64], target: NDArray[np.float64], sample_weight: Any
     ) -> None:
-        table, self._fill = _filled(values.reshape(len(values), -1), None)
+        table, self._fill = _filled(values.reshape(len(values), -1), None, sample_weight)
         model = clone(self._default(RidgeCV(alphas=np.logspace(-3, 3, 13) * max(float(table.var()), 1e-12))))
         self.final_estimator_ = _fit(
             model, table, target[:, 0] if target.shape[1] == 1 else target, sample_weight
@@ -327,20 +330,26 @@ def _valid(n_options: Any, values: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.asarray(np.arange(values.shape[2]) < counts[:, None])
 
 
-def _filled(table: NDArray[np.float64], fill: Any) -> tuple[NDArray[np.float64], Any]:
+def _filled(
+    table: NDArray[np.float64], fill: Any, sample_weight: Any = None
+) -> tuple[NDArray[np.float64], Any]:
     """Put column means where a specialist was absent, and say so in columns of their own."""
     gone = np.isnan(table)
     if fill is None:
-        counts = np.maximum((~gone).sum(axis=0), 1)
-        means = np.where(gone, 0.0, table).sum(axis=0) / counts
-        fill = (means, gone.any(axis=0))
+        mass = np.ones(len(table)) if sample_weight is None else sample_weight
+        heard = mass @ ~gone
+        means = mass @ np.where(gone, 0.0, table) / np.where(heard > 0, heard, 1.0)
+        fill = (means, gone[mass > 0].any(axis=0))
     means, flagged = fill
     return np.column_stack([np.where(gone, means, table), gone[:, flagged]]), fill
 
 
 def _fit(model: Any, table: NDArray[np.float64], target: NDArray[Any], sample_weight: Any) -> Any:
-    return (
-        model.fit(table, target)
-        if sample_weight is None
-        else model.fit(table, target, sample_weight=sample_weight)
-    )
+    if sample_weight is None:
+        return model.fit(table, target)
+    taken = signature(model.fit).parameters.values()
+    if not any(one.name == "sample_weight" or one.kind is Parameter.VAR_KEYWORD for one in taken):
+        raise TypeError(
+            f"final_estimator {type(model).__name__} does not accept sample_weight. Fit without it, or use another model."
+        )
+    return model.fit(table, target, sample_weight=sample_weight)

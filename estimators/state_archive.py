@@ -150,7 +150,7 @@ def _read(path: str, file: Any, max_bytes: int) -> tuple[dict[str, Any], Parts]:
     if set(manifest) != set(blobs):
         odd = sorted(set(manifest) ^ set(blobs))
         raise StateError(f"{path}: parts {odd[:5]} are not those of its manifest.")
-    parts = Parts()
+    parts, unpacked = Parts(), 0
     for name, blob in blobs.items():
         row = manifest[name]
         if len(blob) != row["bytes"] or hashlib.sha256(blob).hexdigest() != row["sha256"]:
@@ -160,8 +160,11 @@ def _read(path: str, file: Any, max_bytes: int) -> tuple[dict[str, Any], Parts]:
             parts.arrays[stem] = _array(path, name, blob, row)
         elif kind == "skops":
             with zipfile.ZipFile(io.BytesIO(blob)) as model:  # a zip, too, that skops unpacks whole
-                if sum(info.file_size for info in model.infolist()) > max_bytes:
-                    raise StateError(f"{path}: {name} unpacks to more than max_bytes={max_bytes}.")
+                unpacked += sum(info.file_size for info in model.infolist())
+            if unpacked > max_bytes:
+                raise StateError(
+                    f"{path}: {name} unpacks to more than max_bytes={max_bytes}, with those before it."
+                )
             parts.models[stem] = blob
         else:
             raise StateError(f"{path}: {name} is neither an array nor a model.")

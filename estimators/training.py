@@ -38,12 +38,17 @@ def read_training(
     Raises
     ------
     PanelError
-        If shapes do not fit, an answer is infinite, a truth is missing or outside the outputs, or
+        If shapes do not fit, the panel is empty, an answer is infinite, a truth is missing or outside the outputs, or
         the weights are negative, not finite or all zero.
     """
     values = np.asarray(panel, dtype=np.float64)
     truth = np.asarray(y)
-    if values.ndim != 3 or truth.ndim == 0 or len(truth) != len(values) or 0 in values.shape:
+    if values.ndim == 3 and truth.ndim and len(truth) == len(values) and 0 in values.shape:
+        what = ("sample", "specialist", "output")[values.shape.index(0)]
+        raise PanelError(
+            f"there is no {what} to learn from; got a panel of shape {values.shape}. Give at least one."
+        )
+    if values.ndim != 3 or truth.ndim == 0 or len(truth) != len(values):
         raise PanelError(
             f"panel must be (sample, specialist, output); got shape {values.shape} for truths of shape "
             f"{truth.shape}. Transpose it or pass a DataArray."

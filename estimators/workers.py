@@ -26,6 +26,15 @@ _START = 60.0  # seconds in which a new interpreter must have imported the speci
 _alive: weakref.WeakSet[Worker] = weakref.WeakSet()
 
 
+class Request:
+    """Who asks; ``given_up`` once nobody waits for the answer."""
+
+    __slots__ = ("given_up",)
+
+    def __init__(self) -> None:
+        self.given_up = False
+
+
 class Worker:
     """One specialist in a process of its own.
 
@@ -61,7 +70,7 @@ class Worker:
         self.ready = threading.Event()
         self.closed = self.killed = False
         self.failure = ""
-        self.request: object = None
+        self.request: Request | None = None
         self.process: Any = None
         self.pipe: Connection | None = None
         _alive.add(self)
@@ -91,7 +100,7 @@ class Worker:
         self.failure = "" if said == _READY else said.decode(errors="replace")
         self.ready.set()
 
-    def ask(self, x: bytes, end: float, request: object) -> Reply:
+    def ask(self, x: bytes, end: float, request: Request) -> Reply:
         """Send a request and wait for the answer, or for the end of the process.
 
         Parameters
@@ -100,7 +109,7 @@ class Worker:
             The pickled request.
         end : float
             Monotonic time by which it should have answered.
-        request : object
+        request : Request
             Who asks, so that :meth:`kill` cannot hit the request of another.
 
         Returns
@@ -116,7 +125,10 @@ class Worker:
                 return Reply(DIED, text=f"its worker process cannot start: {self.failure}"[:500])
             if time.monotonic() >= end:
                 return Reply(LATE)
-            self.request = request
+            with self.swap:
+                if request.given_up:  # given up while another call ran; nobody would end this one
+                    return Reply(LATE)
+                self.request = request
             reply, text = None, ""
             try:
                 # Seconds, and not the moment: a monotonic clock may differ between processes.
@@ -134,15 +146,17 @@ class Worker:
                 self._start()
             return reply or (Reply(LATE) if killed else Reply(DIED, text=text))
 
-    def kill(self, request: object) -> None:
+    def kill(self, request: Request) -> None:
         """End a process that hangs; the thread that waits for it starts another.
 
         Parameters
         ----------
-        request : object
-            Whose call hangs; a call of another request goes on.
+        request : Request
+            Whose call hangs; it is given up, so that a call which has not begun never does. A call of another
+            request goes on.
         """
         with self.swap:
+            request.given_up = True
             if self.request is not request:
                 return
             self.killed = True

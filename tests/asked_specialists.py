@@ -38,6 +38,11 @@ def hanging(x):
     time.sleep(30)
 
 
+def sleeping(x):
+    time.sleep(float(x[0]))
+    return np.zeros(D)
+
+
 def nothing(x):
     return np.full(D, np.nan)
 

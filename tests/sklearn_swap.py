@@ -40,15 +40,15 @@ class _Heard:
 
     def _cube(self, X):
         check_is_fitted(self)
-        panel = PanelTransformer.transform(_as_transformer(self), X)
-        return panel.values
+        flat = _as_transformer(self).transform(X)
+        return flat.reshape(len(flat), len(self._names), -1)
 
     def fit_transform(self, X, y, **params):
         return self.fit(X, y, **params).transform(X)
 
 
 def _as_transformer(fitted):
-    step = PanelTransformer(fitted.estimators)
+    step = PanelTransformer(fitted.estimators, flatten=True)
     step._team = fitted
     return step
 
@@ -122,9 +122,12 @@ class _Stacked(_Heard):
 
     def _listed(self):
         listed = super()._listed()
-        if self.cv != "prefit":
+        more = {"freeze": True} if self.cv == "prefit" else {}
+        if getattr(self, "stack_method", "auto") != "auto":
+            more["method"] = self.stack_method
+        if not more:
             return listed
-        return [(name, Specialist(member, freeze=True)) for name, member in listed]
+        return [(name, member if _dropped(member) else Specialist(member, **more)) for name, member in listed]
 
     def transform(self, X):
         cube = self._cube(X)

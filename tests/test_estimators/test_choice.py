@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import KFold
@@ -13,6 +14,8 @@ from sklearn.tree import DecisionTreeClassifier
 from estimators import (
     Arbiter,
     AutoFusion,
+    DecorrelatedSelection,
+    GreedySelection,
     RobustFusionClassifier,
     RobustFusionRegressor,
     Specialist,
@@ -231,3 +234,21 @@ def test_the_reason_and_the_table_say_why():
     )
     assert "within 1 standard errors of the lowest are covariance, best_single" in odd.reason_
     assert odd.reason_.endswith("refused: arbiter.")
+
+
+@pytest.mark.parametrize("selection", [GreedySelection(max_cost=2.0), DecorrelatedSelection(max_cost=2.0)])
+def test_candidates_that_select_by_cost_learn_the_costs_of_the_specialists(selection):
+    X, y = load_iris(return_X_y=True)
+    trees = [DecisionTreeClassifier(max_depth=depth, random_state=0) for depth in (1, 2, 3)]
+    team = [(f"t{k}", Specialist(tree, cost=[1.0, 1.0, 5.0][k])) for k, tree in enumerate(trees)]
+    auto = RobustFusionClassifier(team, fusion=AutoFusion([selection, "log_pool"], margin=1e6)).fit(X, y)
+    assert auto.fusion_.refused_ == {} and auto.weights_[2] == 0.0
+    alone = RobustFusionClassifier(team, fusion=selection).fit(X, y)
+    np.testing.assert_array_equal(auto.weights_, alone.weights_)
+    panel = alone.oof_panel_.values
+    free = AutoFusion([selection]).fit(panel, y, costs=[1.0, 1.0, 1.0])
+    assert free.fusion_.get_params()["costs"].tolist() == [1.0, 1.0, 1.0]
+    own = AutoFusion([clone(selection).set_params(costs=[5.0, 5.0, 1.0])]).fit(
+        panel, y, costs=[1.0, 1.0, 1.0]
+    )
+    assert own.weights_.tolist() == [0.0, 0.0, 1.0]  # its own costs stand

@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 import pytest
-from asked_specialists import D, Honest
+from asked_specialists import D, Honest, sleeping
 from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
 
 import estimators.workers as workers
@@ -119,6 +119,21 @@ def test_processes_outlive_requests_that_cannot_travel_and_late_kills():
         assert worker.ready.wait(30), "nobody started the process again"
         assert executor.ask(np.zeros(D)).status.tolist() == ["ok"]
         assert worker.process.pid != first
+
+
+def test_a_request_given_up_in_the_queue_never_reaches_the_process():
+    team = {"a": sleeping, "b": Honest(0)}
+    with PanelExecutor(team, mode="process", minimum=1, deadline=20.0) as executor:
+        worker = executor._calls.workers[0]
+        first = threading.Thread(target=executor.ask, args=(np.full(D, 1.0),))
+        first.start()
+        while worker.request is None:
+            time.sleep(0.001)
+        given_up = executor.ask(np.full(D, 1e6), deadline=0.05, hard_deadline=20.0)
+        assert given_up.status.tolist() == ["late", "ok"]
+        first.join()
+        # it would sleep in the process for good, and nobody was left to end it
+        assert executor.ask(np.zeros(D), deadline=10.0).status.tolist() == ["ok", "ok"]
 
 
 def test_requests_from_many_threads_do_not_exceed_what_may_run():
@@ -311,6 +326,11 @@ def test_a_large_request_is_frozen_once_for_all(mode):
     for own in seen:
         with pytest.raises(ValueError, match="cannot set WRITEABLE flag"):
             own.setflags(write=True)
+
+
+def test_a_large_record_array_that_holds_objects_is_handed_on_as_it_is():
+    x = np.zeros(1 << 17, dtype=[("text", object), ("size", float)])
+    assert ask_panel({"a": lambda own: [float(own is x)]}, x, deadline=20.0).panel.tolist() == [[1.0]]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="process groups")

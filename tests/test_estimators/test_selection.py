@@ -266,6 +266,20 @@ def test_certainty_costs_nothing():
     assert rule.losses_.tolist() == [0.0] * 7 and rule.chosen_.tolist() == [0]
 
 
+def test_probabilities_below_zero_count_as_the_floor_on_every_path():
+    rng = np.random.default_rng(0)
+    panel, y = rng.dirichlet(np.ones(3), size=(64, 4)), rng.integers(3, size=64)
+    panel[3, :, y[3]] = [0.05, -0.4, 0.05, 0.05]  # two of them in one block of factors would be no sign
+    panel[7, :, y[7]] = [0.05, -0.4, 0.05, 0.05]
+    even = GreedySelection(6, loss="log_loss").fit(panel, y)
+    uneven = GreedySelection(6, loss="log_loss").fit(
+        panel, y, sample_weight=1.0 + 1e-9 * (np.arange(64) == 0)
+    )
+    np.testing.assert_allclose(even.losses_, uneven.losses_, rtol=1e-6)
+    np.testing.assert_array_equal(even.weights_, uneven.weights_)
+    assert even.weights_[1] == 0.0
+
+
 @pytest.mark.parametrize(
     "rule", [GreedySelection(3), DecorrelatedSelection(), DecorrelatedSelection(criterion="precision")]
 )
@@ -296,6 +310,11 @@ def test_language_models(name, least):
 
 
 def test_refusals():
+    for shape, what in (((0, 3, 2), "sample"), ((5, 0, 2), "specialist"), ((5, 3, 0), "output")):
+        with pytest.raises(
+            PanelError, match=rf"there is no {what} to learn from; got a panel of shape \({shape[0]}, "
+        ):
+            GreedySelection().fit(np.zeros(shape), np.zeros(shape[0], dtype=int))
     for costs in (["a"] * 4, [1, 2], [0, 1, 1, 1], [np.nan, 1, 1, 1]):
         with pytest.raises(PanelError, match="costs must be one finite number > 0 per specialist"):
             GreedySelection(costs=costs).fit(*make("brier", 0))

@@ -5,6 +5,8 @@ import pytest
 from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeCV
+from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import KNeighborsClassifier
 
 from estimators import Arbiter
 from theory import PanelError, difficulty_panel
@@ -228,10 +230,31 @@ def test_refusals(team):
         Arbiter(per="class").fit(proba, np.zeros(900, dtype=int))
     with pytest.raises(PanelError, match="infinite answers"):
         Arbiter().fit(proba, y).fuse(np.full((1, 6, 4), np.inf))
+    with pytest.raises(
+        TypeError,
+        match=r"final_estimator KNeighborsClassifier does not accept sample_weight. Fit without it, or",
+    ):
+        Arbiter(KNeighborsClassifier()).fit(proba, y, sample_weight=np.ones(900))
+    searched = GridSearchCV(LogisticRegression(), {"C": [0.1]}, cv=2)  # takes it among **params
+    assert np.isfinite(Arbiter(searched).fit(proba, y, sample_weight=np.ones(900)).fuse(proba[:3])).all()
     before = proba.copy()
     proba.setflags(write=False)
     clone(Arbiter()).fit(proba, y).fuse(proba)
     np.testing.assert_array_equal(proba, before)
+
+
+@pytest.mark.parametrize("per", ["class", "option"])
+def test_weights_are_counts_where_answers_are_missing(team, per):
+    proba, y = team
+    rng = np.random.default_rng(1)
+    panel, counts = proba[:200].copy(), rng.integers(3, size=200)
+    panel[rng.random((200, 6)) < 0.2] = np.nan
+    panel[counts > 0, 3] = proba[:200][counts > 0, 3]  # away in samples without weight only
+    rows = np.repeat(np.arange(200), counts)
+    weighed = Arbiter(cv=1, per=per).fit(panel, y[:200], sample_weight=counts).fuse(panel)
+    np.testing.assert_allclose(
+        weighed, Arbiter(cv=1, per=per).fit(panel[rows], y[rows]).fuse(panel), atol=1e-7
+    )
 
 
 @pytest.mark.parametrize("features", ["log_odds", "vote"])

@@ -154,5 +154,12 @@ def test_a_model_that_unpacks_to_too_much_is_not_unpacked(tmp_path):
     assert path.stat().st_size < 100_000
     with pytest.raises(StateError, match=r"m0\.skops unpacks to more than max_bytes=1000000"):
         archive.read_archive(path, max_bytes=1_000_000)
+    many = archive.Parts(models={f"m{k}": bomb.getvalue() for k in range(3)})  # each of them would fit
+    archive.write_archive(path, {"format": 1}, None, many)
+    with pytest.raises(
+        StateError, match=r"m1\.skops unpacks to more than max_bytes=6000000, with those before"
+    ):
+        archive.read_archive(path, max_bytes=6_000_000)
+    assert len(archive.read_archive(path, max_bytes=15_000_000)[1].models) == 3
     with zipfile.ZipFile(path) as outer:
         assert json.loads(outer.read("state.json"))["format"] == 1
