@@ -18,7 +18,7 @@ from estimators.deliberation_memory import Memory
 from estimators.deliberation_options import OptionRun
 from estimators.deliberation_protocol import Bench, check_topology, stopping_rules
 from estimators.deliberation_report import Deliberated, judge_report, option_dataset
-from estimators.deliberation_run import Course, check_limits
+from estimators.deliberation_run import Course
 from estimators.ensemble import RobustFusionClassifier
 from estimators.hearing import seal
 from estimators.learning import StoredPanel
@@ -240,11 +240,13 @@ class DeliberativeClassifier(OptionRun, Deliberating, RobustFusionClassifier):
         PanelError
             As the class says.
         """
-        check_limits(self.budget)
+        self._check_limits()
         self._check_critics()
         self._input = X  # for critics, who look at samples; gone after the fit
-        super().fit(X, y, sample_weight=sample_weight, groups=groups)
-        del self._input
+        try:
+            super().fit(X, y, sample_weight=sample_weight, groups=groups)
+        finally:
+            del self._input
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -427,9 +429,13 @@ class DeliberativeClassifier(OptionRun, Deliberating, RobustFusionClassifier):
         for s, stage in enumerate(self._stages[:-1]):
             panel = memory.panel[:, self._places(stage)]
             door = Door(self.escalation, s, seed=self._seed)
-            self._doors.append(door.fit(panel, *verdicts[s : s + 2], memory.y, memory.weight))
-            on = reached == s
-            reached[on] += door.goes_on(panel[on], verdicts[s][on]) & (memory.valid[on].sum(axis=1) > 1)
+            came = (reached == s) & (memory.valid.sum(axis=1) > 1)
+            door.fit(
+                panel, *verdicts[s : s + 2], memory.y,
+                splits=memory.splits, came=came, sample_weight=memory.weight,
+            )  # fmt: skip
+            self._doors.append(door)
+            reached += door.passed_
         wrong = [(verdict.argmax(axis=1) != memory.y).astype(np.float64) for verdict in verdicts]
         sizes = [len(stage) for stage in self._stages]
         return reached, {"escalation": cascade_report(wrong, reached, sizes, memory.weight)}

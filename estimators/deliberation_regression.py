@@ -15,7 +15,7 @@ from estimators.critic import Critic
 from estimators.deliberating import Deliberating
 from estimators.deliberation_escalation import Escalation, NumberDoor, cascade_report
 from estimators.deliberation_report import DeliberatedNumbers, number_dataset
-from estimators.deliberation_run import Course, check_limits
+from estimators.deliberation_run import Course
 from estimators.ensemble_regressor import RobustFusionRegressor
 from estimators.learning import StoredPanel
 from estimators.panel import make_splits
@@ -181,10 +181,12 @@ class DeliberativeRegressor(Deliberating, RobustFusionRegressor):
         PanelError
             If all specialists failed.
         """
-        check_limits(self.budget)
+        self._check_limits()
         self._input = X  # for critics, who look at samples; gone after the fit
-        super().fit(X, y, sample_weight=sample_weight, groups=groups)
-        del self._input
+        try:
+            super().fit(X, y, sample_weight=sample_weight, groups=groups)
+        finally:
+            del self._input
         return self
 
     def predict(self, X: Any) -> NDArray[np.float64]:
@@ -320,10 +322,10 @@ class DeliberativeRegressor(Deliberating, RobustFusionRegressor):
         for s in range(len(courts) - 1):
             verdicts = [np.column_stack([f.value, f.sd]) for f in found[s : s + 2]]
             panel = said[:, self._places(self._stages[s]), None]
-            door = NumberDoor(self.escalation, s, seed=self._seed).fit(panel, *verdicts, y, weight)
+            door = NumberDoor(self.escalation, s, seed=self._seed)
+            door.fit(panel, *verdicts, y, splits=splits, came=reached == s, sample_weight=weight)
             self._doors.append(door)
-            on = reached == s
-            reached[on] += door.goes_on(panel[on], verdicts[0][on])
+            reached += door.passed_
         every = np.arange(len(y))
         value = np.stack([f.value for f in found])[reached, every]
         self._scores = np.sort(np.abs(y - value) / np.stack([f.sd for f in found])[reached, every])
