@@ -8,8 +8,12 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.naive_bayes import GaussianNB
 from sklearn.tree import DecisionTreeClassifier
 
-from estimators import Critic, DeliberativeClassifier, DeliberativeRegressor, Escalation
+from estimators import Adjudicator, Critic, DeliberativeClassifier, DeliberativeRegressor, Escalation
 from estimators.deliberation_escalation import Door
+from estimators.deliberation_memory import Memory
+from estimators.deliberation_report import judge_report
+from estimators.hearing import Hearing
+from estimators.revising import _correlation
 from fusion.deliberative import Budget, Revision, protocol, regime, render_text
 from theory import BudgetError, PanelError
 
@@ -150,3 +154,93 @@ def test_what_is_refused_begins_no_file_and_keeps_no_data(tmp_path):
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         clf.fit(X, y[:-1])
     assert not hasattr(clf, "_input")
+
+
+def test_samples_without_weight_widen_no_interval():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 3))
+    y = X[:, 0] + 0.3 * rng.normal(size=600)
+    weight = (rng.random(600) < 0.5).astype(float)
+    y[weight == 0] = 50 * rng.normal(size=int((weight == 0).sum()))
+    members = [("line", Ridge()), ("other", Ridge(100.0))]
+    reg = DeliberativeRegressor(members, random_state=0).fit(X, y, sample_weight=weight)
+    assert reg.report_["n"] == weight.sum()
+    fresh = rng.normal(size=(1000, 3))
+    truth = fresh[:, 0] + 0.3 * rng.normal(size=1000)
+    low, high = reg.predict_interval(fresh, coverage=0.9).T
+    assert abs(((low <= truth) & (truth <= high)).mean() - 0.9) < 0.04
+    # weights are counts, as in RobustFusionRegressor
+    double = np.where(X[:, 1] > 0, 1.0, 3.0) * weight
+    wide = DeliberativeRegressor(members, random_state=0).fit(X, y, sample_weight=double)
+    scores, counts = wide._scores
+    width = np.quantile(np.repeat(scores, counts.astype(int)), 0.9, method="inverted_cdf")
+    low, high = wide.predict_interval(X, coverage=0.9).T
+    sd = wide.deliberate(X).sd
+    assert np.allclose((high - low) / (2 * sd), width, rtol=0.05)
+
+
+def test_a_revision_is_weighed_by_the_weights_of_the_samples(monkeypatch):
+    wrong = (np.random.default_rng(1).random((50, 3)) < 0.4) * 1.0
+    counts = np.arange(50) % 3
+    assert np.allclose(_correlation(wrong, counts), np.corrcoef(np.repeat(wrong, counts, axis=0).T))
+    made = []
+
+    class Kept(Hearing):
+        def fit(self, *args, **params):
+            made.append(self)
+            return super().fit(*args, **params)
+
+    monkeypatch.setattr("estimators.revising.Hearing", Kept)
+    X, y = task(300)
+    weight = np.arange(300) % 2 + 0.01
+    clf = DeliberativeClassifier(team(), revision=Revision(), random_state=0).fit(X, y, sample_weight=weight)
+    rows, truth = np.arange(300), clf._memory.y
+    saved = np.log(made[0].verdict_[rows, truth] / clf.hearings_[-1].verdict_[rows, truth])
+    told = clf.report_["revision"]
+    assert not told["used"]
+    share = weight / weight.sum()
+    assert told["log_loss_gain"] == pytest.approx(share @ saved, rel=1e-6)
+    assert told["standard_error"] == pytest.approx(np.sqrt(share**2 @ (saved - share @ saved) ** 2), rel=1e-6)
+
+
+def test_the_gain_over_stacking_counts_what_a_revision_adds():
+    rng = np.random.default_rng(0)
+    y, valid = rng.integers(0, 3, 300), np.ones((300, 3), dtype=bool)
+    panel = rng.dirichlet(np.ones(3), (300, 2))
+    folds = [
+        (np.arange(300)[np.arange(300) % 3 != f], np.arange(300)[np.arange(300) % 3 == f]) for f in range(3)
+    ]
+    memory = Memory(panel, y, valid, [], folds, None)
+    extra = (y[:, None] == np.arange(3))[:, :, None] + rng.normal(size=(300, 3, 1))
+    gains = []
+    for column in (None, extra):
+        hearing = Hearing([], Adjudicator(), seed=0)
+        hearing.fit(panel, y, valid=valid, views=[], splits=folds, extra=column)
+        told, _ = judge_report(memory, hearing, ["a", "b"], [], Adjudicator(), 0)
+        gains.append(told["gain_over_stack"]["value"])
+    assert gains[0] == 0.0
+    assert gains[1] > 0.1
+
+
+def test_no_certificate_where_who_lies_chooses_the_judge():
+    X, y = task(300)
+    stages = Escalation([["line"], ["tree", "bayes"]])
+    assert DeliberativeClassifier(team(), random_state=0).fit(X, y).influence_bound(1) < 1.0 - 1e-12
+    clf = DeliberativeClassifier(team(), escalation=stages, random_state=0).fit(X, y)
+    assert clf.influence_bound(1) == 1.0
+    assert clf.influence_bound(0) == 0.0
+
+
+@pytest.mark.parametrize(("folds", "fits"), [(3, 3 + 1 + 3), (4, 4 + 1 + 6)])
+def test_a_critic_that_two_judges_need_is_fitted_once(monkeypatch, folds, fits):
+    X, y = task(300)
+    told, fit = [], Critic.fit
+
+    def counted(self, *args, **params):
+        told.append(self)
+        return fit(self, *args, **params)
+
+    monkeypatch.setattr(Critic, "fit", counted)
+    critics = [("left", Critic(DecisionTreeClassifier(max_depth=2), view=[0]))]
+    DeliberativeClassifier(team(), critics=critics, critic_cv=folds, random_state=0).fit(X, y)
+    assert len(told) == fits
