@@ -83,11 +83,13 @@ class DeliberativeRegressor(Deliberating, RobustFusionRegressor):
 
     Notes
     -----
-    The critics' standard deviations are scaled so that their squares are, on average, the judge's squared error
-    on unseen rows; `decide` weighs them against costs. Intervals are calibrated on the whole cascade: each
-    training row counts with the judge of the stage that it reached; `report_` is about the last stage, but for
-    ``"escalation"``, which has squared errors. Nobody is quarantined, and there is no certificate: who breaks or lies
-    after training is weighed as before, unless that looks to the critics like an error they were trained on.
+    Where somebody does not answer, the others are pooled by their mean squared errors, unless the judge was better on
+    the training rows of that kind, 30 at least. The critics' standard deviations are scaled so that their squares
+    are, on average, the judge's squared error on unseen rows; `decide` weighs them against costs. Intervals are
+    calibrated on the whole cascade: each training row counts with the judge of the stage that it reached; `report_`
+    is about the last stage, but for ``"escalation"``, which has squared errors. Nobody is quarantined, and there is
+    no certificate: who breaks or lies after training is weighed as before, unless that looks to the critics like an
+    error they were trained on.
 
     References
     ----------

@@ -8,7 +8,15 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.naive_bayes import GaussianNB
 from sklearn.tree import DecisionTreeClassifier
 
-from estimators import Adjudicator, Critic, DeliberativeClassifier, DeliberativeRegressor, Escalation
+from estimators import (
+    Adjudicator,
+    Critic,
+    DeliberativeClassifier,
+    DeliberativeRegressor,
+    Escalation,
+    Specialist,
+    Views,
+)
 from estimators.deliberation_escalation import Door
 from estimators.deliberation_memory import Memory
 from estimators.deliberation_report import judge_report
@@ -244,3 +252,48 @@ def test_a_critic_that_two_judges_need_is_fitted_once(monkeypatch, folds, fits):
     critics = [("left", Critic(DecisionTreeClassifier(max_depth=2), view=[0]))]
     DeliberativeClassifier(team(), critics=critics, critic_cv=folds, random_state=0).fit(X, y)
     assert len(told) == fits
+
+
+def two_halves(n=800, seed=0, gone=0.0):
+    """Each of two views holds a half of the signal; the second may be missing."""
+    rng = np.random.default_rng(seed)
+    one, two = rng.normal(size=(n, 2)), rng.normal(size=(n, 3))
+    y = one[:, 0] + two[:, 0] + 0.2 * rng.normal(size=n)
+    two[rng.random(n) < gone] = np.nan
+    return Views({"one": one, "two": two}), y
+
+
+def halves_team():
+    return [("one", Specialist(Ridge(), view="one")), ("two", Specialist(Ridge(), view="two"))]
+
+
+def test_who_is_absent_is_not_counted_as_who_agrees():
+    reg = DeliberativeRegressor(halves_team(), random_state=0).fit(*two_halves())
+    X, y = two_halves(seed=1, gone=1.0)
+    told = reg.deliberate(X, coverage=0.9)
+    assert np.sqrt(np.mean((told.value - y) ** 2)) < 1.1  # 1.42 where the judge counts the other twice
+    low, high = told.interval.T
+    assert abs(((low <= y) & (y <= high)).mean() - 0.9) < 0.05
+    assert 0.8 < np.mean((y - told.value) ** 2 / told.sd**2) < 1.25
+    assert np.allclose(told.dataset.critique.values[:, 0, 0], told.sd, rtol=0.05)
+    whole, truth = two_halves(seed=2)
+    assert np.sqrt(np.mean((reg.predict(whole) - truth) ** 2)) < 0.35
+    # where absence was seen in training, nothing is worse than the pool of who is there
+    some = DeliberativeRegressor(halves_team(), random_state=0).fit(*two_halves(gone=0.3))
+    assert np.sqrt(np.mean((some.predict(X) - y) ** 2)) < 1.1
+
+
+def test_a_critic_sees_all_views_by_default():
+    X, y = two_halves()
+    reg = DeliberativeRegressor(halves_team(), random_state=0).fit(X, y)
+    assert reg._looker.look(X, reset=False).shape == (800, 5)
+    members = [
+        ("one", Specialist(LogisticRegression(), view="one")),
+        ("two", Specialist(LogisticRegression(), view="two")),
+    ]
+    floor = DeliberativeClassifier(members, protocol="naive", random_state=0).fit(X, (y > 0).astype(int))
+    assert floor.report_["accuracy"]["value"] > 0.9
+    part, _ = two_halves(seed=1, gone=0.5)
+    seen = reg._looker.look(part, reset=False)
+    assert 0.4 < np.isnan(seen[:, 2:]).all(axis=1).mean() < 0.6
+    assert not np.isnan(seen[:, :2]).any()
