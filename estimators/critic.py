@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import OrdinalEncoder
 from sklearn.utils.validation import has_fit_parameter
 
-from estimators.views import select_view
+from estimators.views import Views, select_view
 from fusion.deliberative.critics import option_features, specialist_features
 from theory import PanelError
 
@@ -27,8 +27,8 @@ class Critic(BaseEstimator):
     estimator : classifier, optional
         What learns. Default: gradient boosting with 120 iterations, rate .07 and 15 leaves.
     view : None, str, list, slice, tuple or callable
-        What it sees beside the proposals, as in :class:`Specialist`; None sees the votes only, which
-        gains nothing over stacking.
+        What it sees beside the proposals, as in :class:`Specialist`; ``slice(None)`` is everything, all views
+        included, and None the votes only, which gains nothing over stacking.
     about : {"option", "specialist"}
         Whether it says how probable each option is, or each specialist's being right.
     allow_same_view : bool
@@ -119,6 +119,10 @@ class Critic(BaseEstimator):
         """
         if self.view is None:
             return None
+        if isinstance(X, Views) and isinstance(self.view, slice) and self.view == slice(None):
+            if reset:
+                self._lookers = {name: Critic(view=name) for name in X}
+            return np.column_stack([own.look(X, reset=reset) for own in self._lookers.values()])
         part, present = select_view(X, self.view)
         part = part.toarray() if hasattr(part, "toarray") else part
         columns = (

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from estimators.deliberation_run import Course, check_limits, open_record, run_course
+from estimators.deliberation_run import Course, check_first_stage, check_limits, open_record, run_course
 from fusion.deliberative.decision import Decision
 
 
@@ -32,7 +32,7 @@ class Deliberating:
         Parameters
         ----------
         deep : bool
-            Whether to include the parameters of specialists, critics, judge, revision and escalation.
+            Whether to include the parameters of specialists, judge and escalation.
 
         Returns
         -------
@@ -91,13 +91,21 @@ class Deliberating:
     def _recorded(self, X: Any, path: Any, nonces: Any) -> tuple[Course, Any]:
         check_is_fitted(self)
         X = self._check_input(X, reset=False)
+        valid = self._valid(X, X.shape[0])
+        check_first_stage(self, X.shape[0])  # a file is begun by a run only, so that its path stays free
         log = open_record(self, X.shape[0], path, nonces)
         with contextlib.closing(log):
-            return run_course(self, X, self._valid(X, X.shape[0]), log), log
+            return run_course(self, X, valid, log), log
+
+    def _check_limits(self) -> None:
+        """Refuse limits and stages that do not hold, before anybody is fitted."""
+        check_limits(self.budget)
+        if self.escalation is not None:
+            self.escalation.check([name for name, _ in self._listed()])
+            self.escalation.prices()
 
     def _convene(self) -> None:
         """Draw the seed, order the specialists by name, read the stages."""
-        check_limits(self.budget)
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         # Columns in the order of names: the order of the list of specialists changes nothing.
         self._order = np.argsort(np.array(self._names, dtype=object))
@@ -105,7 +113,6 @@ class Deliberating:
         self._stages = [list(range(len(self._names)))]
         if self.escalation is not None:
             self._stages = self.escalation.check(self._names)
-            self.escalation.prices()
 
     def _places(self, stage: list[int]) -> NDArray[np.intp]:
         """Give the columns of a stage's specialists, where columns are in the order of names."""

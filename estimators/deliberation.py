@@ -18,7 +18,7 @@ from estimators.deliberation_memory import Memory
 from estimators.deliberation_options import OptionRun
 from estimators.deliberation_protocol import Bench, check_topology, stopping_rules
 from estimators.deliberation_report import Deliberated, judge_report, option_dataset
-from estimators.deliberation_run import Course, check_limits
+from estimators.deliberation_run import Course
 from estimators.ensemble import RobustFusionClassifier
 from estimators.hearing import seal
 from estimators.learning import StoredPanel
@@ -92,7 +92,8 @@ class DeliberativeClassifier(OptionRun, Deliberating, RobustFusionClassifier):
     report_ : dict
         Accuracy, log loss and calibration of the verdict, of stacking, of plurality and of the best single
         specialist on unseen rows, the gains with standard errors, what became of the revision, what a cascade
-        costs, the share of samples that each stop rule ended, and more.
+        costs, the share of samples that each stop rule ended, and more. With stages the verdict is that of the last,
+        had all samples reached it; ``"escalation"`` tells the share of wrong answers of the cascade.
     critic_error_correlation_ : DataArray, dims (critic, specialist), or None
         Correlation of the errors of critics with those of specialists.
     hearings_ : list of Hearing or Meeting
@@ -123,7 +124,8 @@ class DeliberativeClassifier(OptionRun, Deliberating, RobustFusionClassifier):
     - "mixture_of_agents": layers of stacking and boosted aggregators on out-of-fold outputs, ``rounds`` deep.
     - "reconcile": votes weighted by log-odds of fitted confidences; ``Protocol(confidence="stated")`` has the
       published steps.
-    - "delphi": opinions move toward their median unless a critic holds their owner more probably right than wrong.
+    - "delphi": opinions move toward their median unless a critic holds their owner more probably right than wrong;
+      the verdict is their mean.
     - "surprisingly_popular": named more often than predicted from how specialists agree; the answer uses no labels.
     - "critique_revise": critics, the judge and an optional revision.
 
@@ -240,11 +242,13 @@ class DeliberativeClassifier(OptionRun, Deliberating, RobustFusionClassifier):
         PanelError
             As the class says.
         """
-        check_limits(self.budget)
+        self._check_limits()
         self._check_critics()
         self._input = X  # for critics, who look at samples; gone after the fit
-        super().fit(X, y, sample_weight=sample_weight, groups=groups)
-        del self._input
+        try:
+            super().fit(X, y, sample_weight=sample_weight, groups=groups)
+        finally:
+            del self._input
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -311,11 +315,16 @@ class DeliberativeClassifier(OptionRun, Deliberating, RobustFusionClassifier):
         Returns
         -------
         float
-            1.0 with critics that read the votes, or with a judge that is not linear or has negative weights.
+            1.0 with critics that read the votes, with stages (who lies chooses the judge), or with a judge that is not
+            linear or has negative weights.
+
+        Notes
+        -----
+        Of samples for which somebody honest answers, in batches in which nobody is quarantined.
         """
         check_is_fitted(self)
         hearing = self.hearings_[-1]
-        if hearing is None or self.report_["revision"]["used"]:
+        if hearing is None or self.report_["revision"]["used"] or (n_byzantine and len(self._stages) > 1):
             return 1.0
         return float(hearing.influence_bound(n_byzantine))
 
@@ -409,7 +418,7 @@ class DeliberativeClassifier(OptionRun, Deliberating, RobustFusionClassifier):
         active[self._places(stage)] = True
         active[list(without)] = False
         panel = np.where(active[None, :, None], memory.panel, np.nan)
-        return self._bench.hearing(self._seed).fit(
+        hearing = self._bench.hearing(self._seed).fit(
             panel,
             memory.y,
             valid=memory.valid,
@@ -417,6 +426,9 @@ class DeliberativeClassifier(OptionRun, Deliberating, RobustFusionClassifier):
             splits=memory.splits,
             sample_weight=memory.weight,
         )
+        silent = np.isnan(panel).any(axis=2).all(axis=1) & bool(stage)
+        hearing.verdict_[silent] = self._silence(memory.valid)[silent]  # as in a run
+        return hearing
 
     def _fit_stages(self) -> tuple[NDArray[np.int64], dict[str, Any]]:
         memory = self._memory
@@ -427,9 +439,13 @@ class DeliberativeClassifier(OptionRun, Deliberating, RobustFusionClassifier):
         for s, stage in enumerate(self._stages[:-1]):
             panel = memory.panel[:, self._places(stage)]
             door = Door(self.escalation, s, seed=self._seed)
-            self._doors.append(door.fit(panel, *verdicts[s : s + 2], memory.y, memory.weight))
-            on = reached == s
-            reached[on] += door.goes_on(panel[on], verdicts[s][on]) & (memory.valid[on].sum(axis=1) > 1)
+            came = (reached == s) & (memory.valid.sum(axis=1) > 1)
+            door.fit(
+                panel, *verdicts[s : s + 2], memory.y,
+                splits=memory.splits, came=came, sample_weight=memory.weight,
+            )  # fmt: skip
+            self._doors.append(door)
+            reached += door.passed_
         wrong = [(verdict.argmax(axis=1) != memory.y).astype(np.float64) for verdict in verdicts]
         sizes = [len(stage) for stage in self._stages]
         return reached, {"escalation": cascade_report(wrong, reached, sizes, memory.weight)}

@@ -91,14 +91,25 @@ class Bench:
             raise PanelError(
                 f"nobody revises in {name!r}: revision= goes with protocol='critique_revise'. Leave one of them out."
             )
+        if owner.revision is not None and self.plan.rounds == 0:
+            raise PanelError(
+                f"{name!r} has no round in which anybody could revise. Set rounds=1, or leave revision= out."
+            )
         if owner.escalation is not None and kind in ("naive", "consultancy"):
             raise PanelError(
                 f"{name!r} asks {'nobody' if kind == 'naive' else 'one specialist'}, so nothing escalates. Leave "
                 "escalation= out, or use protocol='critique_revise'."
             )
-        if "price" in self.plan.stop and owner.escalation is None:
+        rule = None if owner.escalation is None else owner.escalation.rule
+        if "price" in self.plan.stop and rule != "expected_gain":
             raise PanelError(
-                f"{name!r} stops by price, which a cascade has: give escalation=Escalation(stages, price=...)."
+                f"{name!r} stops by price: give escalation=Escalation(stages, rule='expected_gain', price=...), which "
+                "weighs gains against prices."
+            )
+        if rule == "disagreement" and (owner.escalation.threshold, owner.escalation.rate) != (None, None):
+            raise PanelError(
+                "options differ or not, so rule='disagreement' has no threshold or rate here. Leave them out, or use "
+                "rule='confidence'."
             )
         expected = {"naive": 0, "consultancy": 1, "debate": 2, "interactive_debate": 2}.get(kind)
         if self.plan.n_proposers not in (None, expected):

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from sklearn.utils import get_tags
 
 from estimators._compat import Interval, fit_context
+from estimators.conformal import conformal_quantile
 from estimators.court import Court, paired_gain
 from estimators.critic import Critic
 from estimators.deliberating import Deliberating
 from estimators.deliberation_escalation import Escalation, NumberDoor, cascade_report
 from estimators.deliberation_report import DeliberatedNumbers, number_dataset
-from estimators.deliberation_run import Course, check_limits
+from estimators.deliberation_run import Course
 from estimators.ensemble_regressor import RobustFusionRegressor
 from estimators.learning import StoredPanel
 from estimators.panel import make_splits
@@ -82,9 +83,13 @@ class DeliberativeRegressor(Deliberating, RobustFusionRegressor):
 
     Notes
     -----
-    The critics' standard deviations are scaled so that their squares are, on average, the judge's squared error
-    on unseen rows; `decide` weighs them against costs. Intervals are calibrated on the whole cascade: each
-    training row counts with the judge of the stage that it reached.
+    Where somebody does not answer, the others are pooled by their mean squared errors, unless the judge was better on
+    the training rows of that kind, 30 at least. The critics' standard deviations are scaled so that their squares
+    are, on average, the judge's squared error on unseen rows; `decide` weighs them against costs. Intervals are
+    calibrated on the whole cascade: each training row counts with the judge of the stage that it reached; `report_`
+    is about the last stage, but for ``"escalation"``, which has squared errors. Nobody is quarantined, and there is
+    no certificate: who breaks or lies after training is weighed as before, unless that looks to the critics like an
+    error they were trained on.
 
     References
     ----------
@@ -181,10 +186,12 @@ class DeliberativeRegressor(Deliberating, RobustFusionRegressor):
         PanelError
             If all specialists failed.
         """
-        check_limits(self.budget)
+        self._check_limits()
         self._input = X  # for critics, who look at samples; gone after the fit
-        super().fit(X, y, sample_weight=sample_weight, groups=groups)
-        del self._input
+        try:
+            super().fit(X, y, sample_weight=sample_weight, groups=groups)
+        finally:
+            del self._input
         return self
 
     def predict(self, X: Any) -> NDArray[np.float64]:
@@ -277,8 +284,8 @@ class DeliberativeRegressor(Deliberating, RobustFusionRegressor):
 
     def _interval(self, course: Course, coverage: float) -> NDArray[np.float64]:
         value, sd = course.verdict.T
-        order = int(np.ceil((len(self._scores) + 1) * coverage))
-        width = self._scores[order - 1] if order <= len(self._scores) else np.inf
+        scores, weight = self._scores
+        width = conformal_quantile(scores, 1.0 - coverage, sample_weight=weight)
         return np.column_stack([value - width * sd, value + width * sd])
 
     def _cheapest(self, course: Course, error: float, defer: float) -> Decision:
@@ -289,13 +296,15 @@ class DeliberativeRegressor(Deliberating, RobustFusionRegressor):
         X = self._check_input(self._input, reset=False)
         self._convene()
         rows = np.flatnonzero(stored.fold >= 0)
+        if stored.weight is not None:
+            rows = rows[stored.weight[rows] > 0]
         y = stored.target[rows, 0]
         self._looker = Critic(view=slice(None) if self.view is None else self.view)
         x = self._looker.look(X, reset=True)[rows]
         weight = None if stored.weight is None else np.asarray(stored.weight, dtype=np.float64)[rows]
         self.courts_: list[Court | None] = [None] * len(self._stages)
         self._doors: list[NumberDoor] = []
-        self._scores = np.zeros(0)
+        self._scores = (np.zeros(0), None)
         self.report_ = {"n": len(rows), "reason": self.fallback_ or "too few rows"}
         splits: list[Any] = []
         if len(rows) >= 4:
@@ -320,13 +329,14 @@ class DeliberativeRegressor(Deliberating, RobustFusionRegressor):
         for s in range(len(courts) - 1):
             verdicts = [np.column_stack([f.value, f.sd]) for f in found[s : s + 2]]
             panel = said[:, self._places(self._stages[s]), None]
-            door = NumberDoor(self.escalation, s, seed=self._seed).fit(panel, *verdicts, y, weight)
+            door = NumberDoor(self.escalation, s, seed=self._seed)
+            door.fit(panel, *verdicts, y, splits=splits, came=reached == s, sample_weight=weight)
             self._doors.append(door)
-            on = reached == s
-            reached[on] += door.goes_on(panel[on], verdicts[0][on])
+            reached += door.passed_
         every = np.arange(len(y))
         value = np.stack([f.value for f in found])[reached, every]
-        self._scores = np.sort(np.abs(y - value) / np.stack([f.sd for f in found])[reached, every])
+        sd = np.stack([f.sd for f in found])[reached, every]
+        self._scores = (np.abs(y - value) / sd, weight)
         last, share = courts[-1], np.ones(len(y)) if weight is None else weight
         judged = found[-1].value
         rules = {"judge": judged, **last.rivals_}

@@ -177,7 +177,7 @@ def judge_report(
     judged = hearing.verdict_.argmax(axis=1)
     judged_by_critics = isinstance(hearing, Hearing) and bool(critics)
     stack = hearing
-    if judged_by_critics or not isinstance(hearing, Hearing):
+    if judged_by_critics or not isinstance(hearing, Hearing) or hearing.revised_:
         stack = Hearing([], adjudicator, seed=seed).fit(
             panel, y, valid=valid, views=[], splits=memory.splits, sample_weight=weight
         )

@@ -122,6 +122,29 @@ def open_record(owner: Any, n: int, path: Any, nonces: Any) -> Transcript:
     return Transcript(header, path, nonces=nonces)
 
 
+def check_first_stage(owner: Any, n: int) -> None:
+    """Refuse samples whose first stage the budget does not pay.
+
+    Parameters
+    ----------
+    owner : estimator
+        Fitted.
+    n : int
+        Samples.
+
+    Raises
+    ------
+    BudgetError
+        If it does not.
+    """
+    need = n * len(owner._stages[0])
+    if owner.budget is not None and owner.budget.calls is not None and need > owner.budget.calls:
+        raise BudgetError(
+            f"{n} samples x {len(owner._stages[0])} specialists of the first stage need {need} calls; the budget is "
+            f"{owner.budget.calls}. Give fewer samples, a smaller first stage (Escalation), or {need} calls."
+        )
+
+
 def run_course(owner: Any, X: Any, valid: NDArray[np.bool_], log: Transcript | None = None) -> Course:
     """Deliberate about a batch.
 
@@ -159,11 +182,7 @@ def run_course(owner: Any, X: Any, valid: NDArray[np.bool_], log: Transcript | N
     stage, cut = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=bool)
     limit = None if budget is None else budget.calls
     first = owner._stages[0]
-    if limit is not None and n * len(first) > limit:
-        raise BudgetError(
-            f"{n} samples x {len(first)} specialists of the first stage need {n * len(first)} calls; the budget is "
-            f"{limit}. Give fewer samples, a smaller first stage (Escalation), or {n * len(first)} calls."
-        )
+    check_first_stage(owner, n)
     views = owner._views(X)
     rows = np.arange(n)
     tripped: tuple[int, ...] = ()
@@ -205,7 +224,7 @@ def run_course(owner: Any, X: Any, valid: NDArray[np.bool_], log: Transcript | N
             cites += [
                 log.record(
                     round=s, agent=name, role="critic", action="critique", cites=cites,
-                    arrays={"scores": critiques[rows][..., c]},
+                    arrays={"scores": critiques[rows][..., c], **_about(s, rows)},
                 )
                 for c, name in enumerate(critics)
             ]  # fmt: skip
@@ -276,8 +295,15 @@ def _commit(
     log: Transcript, s: int, names: list[str], new: list[int], panel: Any, rows: Any
 ) -> dict[int, int]:
     """Fix what each says in this stage, before the watch, a critic or the judge has seen it."""
-    which = {} if s == 0 else {"samples": rows}
-    return {i: log.commit(round=s, agent=names[i], arrays={"proposal": panel[rows, i], **which}) for i in new}
+    return {
+        i: log.commit(round=s, agent=names[i], arrays={"proposal": panel[rows, i], **_about(s, rows)})
+        for i in new
+    }
+
+
+def _about(s: int, rows: Any) -> dict[str, Any]:
+    """Say which samples the arrays of a later stage are about."""
+    return {} if s == 0 else {"samples": rows}
 
 
 def _reveal(

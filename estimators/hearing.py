@@ -137,6 +137,8 @@ class Hearing:
         Cross-fitted verdict of the training rows.
     critic_scores_ : ndarray of shape (sample, output, critic)
         Cross-fitted.
+    revised_ : bool
+        Whether the judge sees further columns.
     """
 
     def __init__(self, critics: list[tuple[str, Critic]], adjudicator: Adjudicator, *, seed: int):
@@ -208,14 +210,18 @@ class Hearing:
                 )
             self.critics_.append(whole)
         self.critic_scores_ = columns
+        self.revised_ = extra is not None
         columns = columns if extra is None else np.concatenate([columns, extra], axis=2)
         scores = np.zeros((n, k))
+        known: dict[
+            tuple[int, bytes], Critic
+        ] = {}  # who leaves out two folds serves either as the judge's own
         for train, test in splits:
             own = columns
             if nested and self.critics:
                 own = columns.copy()
                 own[train, :, : len(self.critics)] = self._inner(
-                    panel, y, valid, views, train, splits, sample_weight
+                    panel, y, valid, views, train, splits, sample_weight, known
                 )
             judge = self._judge(odds, own, y, valid, train, sample_weight)
             scores[test] = judge.scores(odds[test], columns[test], valid=valid[test])
@@ -295,16 +301,25 @@ class Hearing:
         return columns
 
     def _inner(
-        self, panel: Floats, y: Any, valid: Any, views: list[Any], train: Any, splits: Splits, weight: Any
+        self,
+        panel: Floats,
+        y: Any,
+        valid: Any,
+        views: list[Any],
+        train: Any,
+        splits: Splits,
+        weight: Any,
+        known: dict[tuple[int, bytes], Critic],
     ) -> Floats:
         """Give the scores of critics that were fitted within some training rows only."""
         out = np.zeros((len(train), panel.shape[2], len(self.critics)))
         for c, (_, critic) in enumerate(self.critics):
             for fit, other in inner_folds(train, splits):
-                fitted = self._critic(critic, panel, y, valid, views[c], train[fit], weight)
-                rows = train[other]
+                own, rows = train[fit], train[other]
+                if (c, own.tobytes()) not in known:
+                    known[c, own.tobytes()] = self._critic(critic, panel, y, valid, views[c], own, weight)
                 seen = None if views[c] is None else views[c][rows]
-                out[other, :, c] = fitted.scores(panel[rows], valid=valid[rows], view=seen)
+                out[other, :, c] = known[c, own.tobytes()].scores(panel[rows], valid=valid[rows], view=seen)
         return out
 
     def _critic(

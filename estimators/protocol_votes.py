@@ -186,10 +186,11 @@ class Rounds:
     def _rounds(self, case: Case, right: Floats, rounds: int, tolerance: float) -> tuple[Floats, list[float]]:
         """Hold rounds; the number does not depend on the batch once it is fixed."""
         panel = _present(case)
-        backed, spread = right > 0.5, [_spread(panel)]
+        backed, spread = right > 0.5, [float(delphi(panel, step=0.5, rounds=0).spread[0])]
         for _ in range(rounds):
-            panel = delphi(panel, step=0.5, trust=backed, rounds=1, tolerance=0.0).panel
-            spread.append(_spread(panel))
+            found = delphi(panel, step=0.5, trust=backed, rounds=1, tolerance=0.0)
+            panel = found.panel
+            spread.append(float(found.spread[-1]))
             if abs(spread[-1] - spread[-2]) <= tolerance * max(spread[-2], 1e-300):
                 break
         # A median per option is the median from before wherever m is odd, whoever is backed: moving toward it never
@@ -225,15 +226,12 @@ class Rounds:
 def _present(case: Case) -> Floats:
     """Give everybody an opinion: who abstains has the median of the others, which moves no median."""
     gone = np.isnan(case.panel).any(axis=2)
+    if not gone.any():
+        return case.panel
     panel = np.where(gone[:, :, None], np.nan, case.panel)
     panel[gone.all(axis=1)] = even(case.valid)[gone.all(axis=1)][:, None]
     middle = np.nanmedian(panel, axis=1, keepdims=True)
     return np.asarray(np.where(np.isnan(panel), middle, panel))
-
-
-def _spread(panel: Floats) -> float:
-    low, high = np.quantile(panel, (0.25, 0.75), axis=1)
-    return float((high - low).mean())
 
 
 def _heads(case: Case, weights: Floats) -> Floats:

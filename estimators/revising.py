@@ -43,7 +43,7 @@ def earn_revision(owner: Any, memory: Any, hearing: Hearing) -> tuple[Hearing, d
         return hearing, {"used": False, "reason": "one specialist has no peers"}
     told: dict[str, Any] = {"used": False}
     wrong = (proposed_options(memory.panel, valid=memory.valid) != memory.y[:, None]).astype(np.float64)
-    r = _correlation(wrong)
+    r = _correlation(wrong, memory.weight)
     told["kappa"] = float(np.clip(m / r.sum(), 1.0 / m, 1.0))
     if isinstance(owner.topology, str) and owner.topology == "broadcast":
         skill = skill_weights(memory.accuracy, memory.panel.shape[2])
@@ -72,8 +72,10 @@ def earn_revision(owner: Any, memory: Any, hearing: Hearing) -> tuple[Hearing, d
     rows = np.arange(len(memory.y))
     saved = np.log(np.maximum(other.verdict_[rows, memory.y], 1e-6))
     saved -= np.log(np.maximum(hearing.verdict_[rows, memory.y], 1e-6))
-    gain = float(saved.mean())
-    error = float(saved.std(ddof=1) / np.sqrt(len(saved)))
+    share = np.ones(len(saved)) if memory.weight is None else memory.weight
+    share = share / share.sum()
+    gain = float(share @ saved)
+    error = float(np.sqrt((share**2 * (saved - gain) ** 2).sum()))
     told |= {"log_loss_gain": gain, "standard_error": error}
     if gain > 2.0 * error:
         return other, told | {
@@ -143,9 +145,10 @@ def _support(scores: NDArray[np.float64]) -> NDArray[np.float64] | None:
     return np.asarray(from_log_odds(scores.mean(axis=2)[:, None, :])[:, 0])
 
 
-def _correlation(wrong: NDArray[np.float64]) -> NDArray[np.float64]:
-    centred = wrong - wrong.mean(axis=0)
-    cov = centred.T @ centred
+def _correlation(wrong: NDArray[np.float64], weight: Any) -> NDArray[np.float64]:
+    share = np.ones(len(wrong)) if weight is None else weight
+    centred = wrong - np.average(wrong, axis=0, weights=share)
+    cov = (centred * share[:, None]).T @ centred
     sd = np.sqrt(np.maximum(cov.diagonal(), 1e-12))
     r = cov / sd[:, None] / sd[None, :]
     np.fill_diagonal(r, 1.0)

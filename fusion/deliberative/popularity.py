@@ -197,8 +197,9 @@ def delphi(panel: Any, *, step: float, trust: Any = None, rounds: int = 4, toler
 
     Notes
     -----
-    Moving toward the median never moves the median past anybody, so without trust the value stays what it was;
-    only who is trusted moves it. NaN is refused.
+    Nobody passes the median on the way to it. With an odd number of specialists ``value`` is therefore the first
+    median, whoever is trusted; with an even number it moves where one of the two in the middle is trusted and the
+    other is not. What those who are trusted hold against the others is in ``panel``: its mean counts it. NaN is refused.
 
     References
     ----------
@@ -223,8 +224,9 @@ def delphi(panel: Any, *, step: float, trust: Any = None, rounds: int = 4, toler
         raise PanelError(
             f"trust must be bool of shape {values.shape[:-1]}; got {stays.dtype}, {stays.shape}."
         )
-    limit = step * _range(opinion)[..., None, :]
-    spread = [float(_range(opinion).mean())]
+    first = _range(opinion)
+    limit = step * first[..., None, :]
+    spread = [float(first.mean())]
     for _ in range(rounds):
         middle = np.median(opinion, axis=-2, keepdims=True)
         opinion = opinion + np.where(stays[..., None], 0.0, np.clip(middle - opinion, -limit, limit))

@@ -6,6 +6,8 @@ import html
 import os
 from typing import Any
 
+import numpy as np
+
 from fusion.deliberative._wording import worded, written
 from fusion.deliberative.transcript import Transcript
 from fusion.deliberative.verification import read_transcript, verify_transcript
@@ -153,16 +155,22 @@ def _of_item(log: Transcript, item: int) -> list[tuple[dict[str, Any], Any]]:
             said = payload
         if record["action"] == "ask" and said:
             options = _options(said)
-        rows = {
-            described["name"]: log.arrays[described["sha256"]][item]
-            for described in record["arrays"]
-            if described["sha256"] in log.arrays and described["shape"] and 0 <= item < described["shape"][0]
-        }
+        rows = _rows(log, record, item)
         if said or rows:
             found.append((record, worded(said, rows, options)))
     if not found:
         raise PanelError(f"no record of this transcript speaks of item {item}.")
     return found
+
+
+def _rows(log: Transcript, record: dict[str, Any], item: int) -> dict[str, Any]:
+    """Give an item's rows of the arrays; those of a later stage are about the items that "samples" names."""
+    kept = {one["name"]: log.arrays[one["sha256"]] for one in record["arrays"] if one["sha256"] in log.arrays}
+    place = item
+    if any(one["name"] == "samples" for one in record["arrays"]):
+        found = np.flatnonzero(kept.pop("samples", np.zeros(0)) == item)
+        place = int(found[0]) if len(found) else -1
+    return {name: array[place] for name, array in kept.items() if array.ndim and 0 <= place < len(array)}
 
 
 def _options(said: Any) -> list[str] | None:
