@@ -224,18 +224,24 @@ def delphi(panel: Any, *, step: float, trust: Any = None, rounds: int = 4, toler
         raise PanelError(
             f"trust must be bool of shape {values.shape[:-1]}; got {stays.dtype}, {stays.shape}."
         )
-    first = _range(opinion)
-    limit = step * first[..., None, :]
-    spread = [float(first.mean())]
+    middle, apart = _middle(opinion)
+    limit = step * apart[..., None, :]
+    spread = [float(apart.mean())]
     for _ in range(rounds):
-        middle = np.median(opinion, axis=-2, keepdims=True)
-        opinion = opinion + np.where(stays[..., None], 0.0, np.clip(middle - opinion, -limit, limit))
-        spread.append(float(_range(opinion).mean()))
+        move = np.clip(middle[..., None, :] - opinion, -limit, limit)
+        opinion = opinion + np.where(stays[..., None], 0.0, move)
+        middle, apart = _middle(opinion)
+        spread.append(float(apart.mean()))
         if abs(spread[-1] - spread[-2]) <= tolerance * max(spread[-2], 1e-300):
             break
-    return Delphi(np.median(opinion, axis=-2), opinion, len(spread) - 1, np.array(spread))
+    return Delphi(middle, opinion, len(spread) - 1, np.array(spread))
 
 
-def _range(values: Floats) -> Floats:
-    low, high = np.quantile(values, (0.25, 0.75), axis=-2)
-    return np.asarray(high - low)
+def _middle(values: Floats) -> tuple[Floats, Floats]:
+    """Give the median and the interquartile range over specialists: one sort for the three."""
+    ordered, last = np.sort(values, axis=-2), values.shape[-2] - 1
+    low, middle, high = (
+        ordered[..., k, :] + (place - k) * (ordered[..., min(k + 1, last), :] - ordered[..., k, :])
+        for k, place in ((int(share * last), share * last) for share in (0.25, 0.5, 0.75))
+    )
+    return np.asarray(middle), np.asarray(high - low)
