@@ -294,7 +294,7 @@ def test_three_stages_keep_the_promise_that_thresholds_of_their_own_break():
                 here = left & (doubt <= cut)
                 risk[here], left = p[here], left & ~here
             broken[stages] += bool((~left).any() and risk[~left].mean() > 0.1)
-    assert broken[3] / 600 <= 0.1 < broken[1] / 600 + 0.02
+    assert broken[3] / 600 <= 0.06 and broken[1] / 600 > 0.1  # .045 and .12
 
 
 @pytest.mark.parametrize(
